@@ -1,0 +1,30 @@
+# Flags of our own sources. All PRIVATE: a consumer gets none of them.
+function(trinix_private_settings target)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
+  if(TRINIX_WERROR)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+  endif()
+  if(TRINIX_SANITIZE)
+    target_compile_options(${target} PRIVATE
+      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${TRINIX_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+    target_link_options(${target} PRIVATE -fsanitize=${TRINIX_SANITIZE})
+  endif()
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:trinix_private_packages>)
+endfunction()
+
+# Instruction set and arithmetic of the CPU kernels (backends/cpu). Strict about NaN and infinity; what is given up is
+# errno and the floating-point trap state, which nothing here reads and which would forbid vectorisation.
+set(TRINIX_CPU_KERNEL_FLAGS -fno-math-errno -fno-trapping-math)
+if(TRINIX_NATIVE)
+  list(APPEND TRINIX_CPU_KERNEL_FLAGS -march=native)
+  set(TRINIX_CPU_ARCH_TEXT "native")
+elseif(TRINIX_CPU_ARCH STREQUAL "baseline")
+  set(TRINIX_CPU_ARCH_TEXT "x86-64")
+else()
+  list(APPEND TRINIX_CPU_KERNEL_FLAGS -march=${TRINIX_CPU_ARCH})
+  set(TRINIX_CPU_ARCH_TEXT "${TRINIX_CPU_ARCH}")
+endif()
+# GCC and Clang default to 256-bit vectors on AVX-512 machines; full-width units gain from 512.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND TRINIX_CPU_KERNEL_FLAGS -mprefer-vector-width=512)
+endif()
