@@ -31,7 +31,7 @@ void team_barrier() {
 #pragma omp barrier
 }
 
-void detail::run_team(int threads, TeamBody body, void* context) {
+void internal::run_team(int threads, TeamBody body, void* context) {
   // num_threads() on the region leaves the host's omp_set_num_threads() as it was.
 #pragma omp parallel num_threads(threads)
   body(context, omp_get_thread_num(), omp_get_num_threads());

@@ -15,11 +15,11 @@ namespace trinix::cpu {
 /// Elements of cheap work (a load, an addition, a store) below which waking another thread does not pay.
 inline constexpr std::int64_t kGrain = 32768;
 
-namespace detail {
+namespace internal {
 using TeamBody = void (*)(void* context, int thread, int threads);
 /// Runs body(context, t, n) on n threads, n being at most `threads`. The body must not throw.
 void run_team(int threads, TeamBody body, void* context);
-}  // namespace detail
+}  // namespace internal
 
 /// Whether the caller already is inside a team.
 [[nodiscard]] bool in_team();
@@ -39,7 +39,7 @@ void team(int threads, F&& f) {
     f(0, 1);
     return;
   }
-  detail::run_team(
+  internal::run_team(
       threads, [](void* context, int t, int n) { (*static_cast<std::remove_reference_t<F>*>(context))(t, n); }, &f);
 }
 
