@@ -52,6 +52,16 @@ class Tensor {
   [[nodiscard]] const std::shared_ptr<Storage>& storage() const { return impl().storage; }
   /// What kernels see. The tensor must outlive it.
   [[nodiscard]] View raw() const;
+  /// Another look at the same storage; `offset` counts from the start of the storage. The result remembers this tensor
+  /// as its base, which is how autograd notices writes through one that the other does not know of. Records nothing:
+  /// use the methods below where gradients matter.
+  [[nodiscard]] Tensor alias(const Shape& shape, const Strides& strides, std::int64_t offset) const;
+  /// Whether this tensor was made as a view of another.
+  [[nodiscard]] bool is_view() const { return impl().base != nullptr; }
+  /// The tensor of which this is a view; undefined for one that is not.
+  [[nodiscard]] Tensor base() const;
+  /// The autograd record that the base had when this view was taken.
+  [[nodiscard]] const std::shared_ptr<AutogradRecord>& base_record() const { return impl().base_record; }
   /// Whether two handles name the same tensor (not merely equal values).
   [[nodiscard]] bool same(const Tensor& other) const { return impl_ == other.impl_; }
 
@@ -156,6 +166,8 @@ class Tensor {
     Strides strides;
     std::int64_t offset;
     std::shared_ptr<AutogradRecord> autograd;
+    std::shared_ptr<Impl> base;  ///< never itself a view
+    std::shared_ptr<AutogradRecord> base_record;
   };
 
   [[nodiscard]] Impl& impl() const {
@@ -165,6 +177,12 @@ class Tensor {
   [[noreturn]] static void fail_undefined();
   void check_dtype(DType wanted, const char* op) const;
   void copy_to_host(void* to) const;
+  template <class T>
+  [[nodiscard]] T one_value() const {
+    T value;
+    copy_to_host(&value);
+    return value;
+  }
 
   std::shared_ptr<Impl> impl_;
 };

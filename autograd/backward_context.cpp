@@ -1,0 +1,54 @@
+#include <trinix/autograd/backward_context.h>
+
+#include <trinix/autograd/record.h>
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/error.h>
+#include <trinix/core/ops/copy.h>
+
+namespace trinix {
+
+using detail::fail;
+
+const Tensor& BackwardContext::grad(int i) {
+  Tensor& gradient = gradients_[static_cast<std::size_t>(i)];
+  if (!gradient.defined()) {
+    const NodeOutput& output = node_.outputs[static_cast<std::size_t>(i)];
+    gradient = zeros(output.shape, {output.dtype, output.device});
+  }
+  return gradient;
+}
+
+void BackwardContext::give(int i, const Tensor& gradient) {
+  if (!needs(i)) return;
+  const Edge& edge = node_.edges[static_cast<std::size_t>(i)];
+  const NodeOutput& input = edge.node->outputs[static_cast<std::size_t>(edge.index)];
+  if (gradient.shape() != input.shape || gradient.dtype() != input.dtype || gradient.device() != input.device) {
+    fail<AutogradError>(node_.op(), "the backward of '{}' gave a gradient of shape {}, {}, {} for input {} of shape {}, "
+                        "{}, {}", node_.op(), gradient.shape(), gradient.dtype(), gradient.device(), i, input.shape,
+                        input.dtype, input.device);
+  }
+  if (AnomalyMode::enabled()) detail::check_finite(node_.op(), "backward", gradient);
+  given_[static_cast<std::size_t>(i)] = gradient;
+}
+
+GradTarget BackwardContext::target(int i) {
+  const Edge& edge = node_.edges[static_cast<std::size_t>(i)];
+  const NodeOutput& input = edge.node->outputs[static_cast<std::size_t>(edge.index)];
+  if (into_leaves_ && !AnomalyMode::enabled() && input.hooks.empty()) {
+    if (auto* leaf = dynamic_cast<LeafNode*>(edge.node.get())) {
+      // A leaf that another thread is writing to is not waited for, which excludes deadlock: its gradient goes through
+      // a temporary instead.
+      std::unique_lock lock(leaf->mutex, std::try_to_lock);
+      if (lock.owns_lock()) {
+        auto [buffer, add] = leaf->open();
+        if (buffer.is_contiguous()) return {buffer, add, std::move(lock)};
+        if (!add) leaf->zero_grad();
+      }
+    }
+  }
+  GradTarget target{empty(input.shape, {input.dtype, input.device}), false, {}};
+  given_[static_cast<std::size_t>(i)] = target.out;
+  return target;
+}
+
+}  // namespace trinix

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include <trinix/core/tensor.h>
+
+/// @file
+/// The graph: one Node per recorded op, one LeafNode per tensor that collects a gradient.
+
+namespace trinix {
+
+class BackwardContext;
+class Node;
+
+/// Where the gradient of one input of an op goes: output `index` of the node that produced it. A null node means that
+/// the input needs no gradient.
+struct Edge {
+  std::shared_ptr<Node> node;
+  int index = 0;
+};
+
+/// A tensor kept for the backward, without its history (so that no cycle of ownership arises), and the version that
+/// its storage had then.
+class SavedTensor {
+ public:
+  explicit SavedTensor(const Tensor& tensor);
+  /// @throws AutogradError naming `op` and the op that wrote since.
+  [[nodiscard]] const Tensor& unpack(const char* op) const;
+
+ private:
+  Tensor tensor_;
+  std::uint32_t version_ = 0;
+};
+
+/// Hooks on one tensor, called in the order of their registration.
+using Hooks = std::vector<std::pair<int, std::function<Tensor(const Tensor&)>>>;
+
+/// What the engine knows of one output of a node.
+struct NodeOutput {
+  Shape shape;
+  DType dtype = DType::f32;
+  Device device;
+  Hooks hooks;
+  /// Receives the gradient of a non-leaf on which retain_grad() was called.
+  std::weak_ptr<AutogradRecord> keeper;
+};
+
+/// One recorded op.
+class Node {
+ public:
+  explicit Node(const char* op);
+  /// Frees a graph of any depth without recursion.
+  virtual ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  /// Reads gradients of outputs from the context and gives gradients of inputs to it.
+  virtual void backward(BackwardContext& context) = 0;
+  /// Drops what was saved; afterwards a backward through this node is an error.
+  virtual void release();
+
+  [[nodiscard]] const char* op() const { return op_; }
+  /// Later ops have larger numbers, so an op's inputs always have smaller ones.
+  [[nodiscard]] std::uint64_t sequence() const { return sequence_; }
+  [[nodiscard]] bool released() const { return released_; }
+
+  std::vector<Edge> edges;
+  std::vector<SavedTensor> saved;
+  std::vector<NodeOutput> outputs;
+
+ private:
+  const char* op_;
+  std::uint64_t sequence_;
+  bool released_ = false;
+};
+
+/// Collects the gradient of a leaf in one buffer that stays at its address: zero_grad() only marks it as stale, and the
+/// next gradient overwrites it instead of being added.
+class LeafNode : public Node {
+ public:
+  explicit LeafNode(const Tensor& leaf);
+  void backward(BackwardContext& context) override;
+  void release() override {}
+
+  /// The gradient: undefined before the first, zeros after zero_grad().
+  [[nodiscard]] Tensor grad();
+  void set_grad(const Tensor& grad);
+  void zero_grad();
+  /// Adds, after making the buffer if need be.
+  void accumulate(const Tensor& gradient);
+  /// The buffer to write to and whether to add to what is there. Call with `mutex` held.
+  std::pair<Tensor, bool> open();
+
+  std::recursive_mutex mutex;
+
+ private:
+  Tensor grad_;
+  bool stale_ = true;
+};
+
+/// A recorded op whose backward is a callable.
+template <class F>
+class OpNode final : public Node {
+ public:
+  OpNode(const char* op, F backward) : Node(op), backward_(std::move(backward)) {}
+  void backward(BackwardContext& context) override { backward_(context); }
+
+ private:
+  F backward_;
+};
+
+}  // namespace trinix

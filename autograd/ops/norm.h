@@ -1,0 +1,17 @@
+#pragma once
+
+#include <trinix/core/kernel.h>
+#include <trinix/core/tensor.h>
+
+/// @file
+/// Normalisation over the last dim.
+
+namespace trinix {
+
+/// (x - mean) / sqrt(var + eps) * weight + bias over the last dim of x (..., C); weight and bias (C) or undefined, of
+/// x's dtype. Statistics in f32 or wider. Ba et al., arXiv 1607.06450.
+/// @throws ShapeError, DtypeError, DeviceError, KernelUnavailable.
+[[nodiscard]] Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5,
+                                KernelChoice kernel = {});
+
+}  // namespace trinix

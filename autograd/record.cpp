@@ -1,0 +1,88 @@
+#include <trinix/autograd/record.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/error.h>
+
+namespace trinix {
+
+using detail::fail;
+
+namespace {
+/// Whether a recorded in-place op changed the base after the view was taken: the view's history is then another's.
+bool is_outdated_view(const Tensor& t) {
+  if (!t.is_view()) return false;
+  const auto now = t.base().autograd();
+  return now != nullptr && !now->leaf && now != t.base_record();
+}
+}  // namespace
+
+bool needs_grad(std::initializer_list<Tensor> inputs) {
+  if (!grad_enabled()) return false;
+  return std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) {
+    return t.defined() && (t.autograd() != nullptr || is_outdated_view(t));
+  });
+}
+
+void record_no_backward(const char* op, std::initializer_list<Tensor> inputs) {
+  if (!needs_grad(inputs)) return;
+  fail<AutogradError>(op, "an input requires grad, but '{}' has no backward; detach() the input or use NoGrad if its "
+                      "gradient is not wanted", op);
+}
+
+namespace detail {
+
+std::vector<Edge> edges_to(const char* op, std::initializer_list<Tensor> inputs) {
+  std::vector<Edge> edges(inputs.size());
+  std::size_t i = 0;
+  for (const Tensor& t : inputs) {
+    Edge& edge = edges[i++];
+    if (!t.defined()) continue;
+    const auto& record = t.autograd();
+    if (is_outdated_view(t)) {
+      fail<AutogradError>(op, "input {} is a view whose base was changed in place by '{}' after the view was taken, so "
+                          "its gradient would be wrong; take the view again", i - 1, t.storage()->last_writer());
+    }
+    if (record != nullptr) edge = {record->node, record->index};
+  }
+  return edges;
+}
+
+void attach(const std::shared_ptr<Node>& node, const Tensor& output, int index) {
+  node->outputs.push_back({output.shape(), output.dtype(), output.device(), {}, {}});
+  if (!is_floating(output.dtype())) return;
+  auto record = std::make_shared<AutogradRecord>();
+  record->node = node;
+  record->index = index;
+  output.set_autograd(std::move(record));
+}
+
+void check_finite(const char* op, const char* phase, const Tensor& value) {
+  if (!value.defined() || !is_floating(value.dtype())) return;
+  const std::vector<double> values = value.to_doubles();
+  const auto bad = std::find_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); });
+  if (bad == values.end()) return;
+  fail<AutogradError>(op, "anomaly: the {} of '{}' made {} at element {} of a tensor of shape {}", phase, op, *bad,
+                      bad - values.begin(), value.shape());
+}
+
+void check_in_place(const char* op, const Tensor& target, bool recorded) {
+  if (!recorded) return;
+  const auto& record = target.autograd();
+  if (record != nullptr && record->leaf) {
+    fail<AutogradError>(op, "a leaf that requires grad cannot be changed in place while gradients are recorded; use "
+                        "NoGrad if that is what you want");
+  }
+  if (target.is_view()) {
+    fail<AutogradError>(op, "writing in place to a view would cut off the gradient of its base; compute the new value "
+                        "without writing in place, for example with cat() or where()");
+  }
+  if (!is_floating(target.dtype())) {
+    fail<DtypeError>(op, "gradients cannot flow into a tensor of {}", target.dtype());
+  }
+}
+
+}  // namespace detail
+}  // namespace trinix
