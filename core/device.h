@@ -19,6 +19,9 @@ struct Device {
   DeviceType type = DeviceType::cpu;
   int index = 0;
 
+  [[nodiscard]] static Device cpu() { return {}; }
+  [[nodiscard]] static Device cuda(int index = 0) { return {DeviceType::cuda, index}; }
+
   friend bool operator==(const Device&, const Device&) = default;
 
   [[nodiscard]] bool is_cpu() const { return type == DeviceType::cpu; }
@@ -30,8 +33,5 @@ struct Device {
   /// Parses "cpu", "cuda" or "cuda:N". @throws DeviceError for anything else.
   static Device parse(std::string_view text);
 };
-
-[[nodiscard]] inline Device cpu() { return {}; }
-[[nodiscard]] inline Device cuda(int index = 0) { return {DeviceType::cuda, index}; }
 
 }  // namespace trinix

@@ -68,7 +68,7 @@ void Tensor::copy_to_host(void* to) const {
     run<Copy>({.from = raw(), .to = source}, device());
   }
   Backend& backend = backend_of(device());
-  backend.copy(to, cpu(), source.data, device(), static_cast<std::size_t>(n) * size_of(dtype()), stream_of(device()));
+  backend.copy(to, Device::cpu(), source.data, device(), static_cast<std::size_t>(n) * size_of(dtype()), stream_of(device()));
   backend.synchronize(device().index);
 }
 

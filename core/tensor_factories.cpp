@@ -119,7 +119,7 @@ Tensor detail::from_host(const void* values, std::size_t count, const Shape& sha
   Tensor t = empty(shape, {dtype, options.device});
   if (n > 0) {
     backend_of(options.device)
-        .copy(t.raw_data(), options.device, values, cpu(), count * size_of(dtype), stream_of(options.device));
+        .copy(t.raw_data(), options.device, values, Device::cpu(), count * size_of(dtype), stream_of(options.device));
   }
   if (options.requires_grad) t.requires_grad_();
   return t;

@@ -39,7 +39,7 @@ Tensor record_pick(const char* op, const Tensor& x, const Tensor& y, const Selec
 
 /// Strides with which memory laid out as (shape, strides) can be read in the new shape, if any.
 std::optional<Strides> strides_for(const Shape& shape, const Strides& strides, const Shape& wanted) {
-  if (numel(shape) == 0) return contiguous_strides(wanted);
+  if (trinix::numel(shape) == 0) return contiguous_strides(wanted);
   Strides result = wanted;
   int d = shape.size() - 1;
   int w = wanted.size() - 1;
@@ -225,7 +225,7 @@ Tensor Tensor::expand(const Shape& wanted) const {
     }
     st[i] = mine == s[i] ? strides()[i - extra] : 0;
   }
-  numel(s);  // refuses negative sizes and overflow
+  static_cast<void>(trinix::numel(s));  // refuses negative sizes and overflow
   return record("expand", alias(s, st, offset()), {*this}, {},
                 [shape = shape()](BackwardContext& ctx) { ctx.give(0, sum_to(ctx.grad(), shape)); });
 }
