@@ -1,5 +1,4 @@
 #include <trinix/autograd/backward_context.h>
-
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -23,9 +22,11 @@ void BackwardContext::give(int i, const Tensor& gradient) {
   const Edge& edge = node_.edges[static_cast<std::size_t>(i)];
   const NodeOutput& input = edge.node->outputs[static_cast<std::size_t>(edge.index)];
   if (gradient.shape() != input.shape || gradient.dtype() != input.dtype || gradient.device() != input.device) {
-    fail<AutogradError>(node_.op(), "the backward of '{}' gave a gradient of shape {}, {}, {} for input {} of shape {}, "
-                        "{}, {}", node_.op(), gradient.shape(), gradient.dtype(), gradient.device(), i, input.shape,
-                        input.dtype, input.device);
+    fail<AutogradError>(node_.op(),
+                        "the backward of '{}' gave a gradient of shape {}, {}, {} for input {} of shape {}, "
+                        "{}, {}",
+                        node_.op(), gradient.shape(), gradient.dtype(), gradient.device(), i, input.shape, input.dtype,
+                        input.device);
   }
   if (AnomalyMode::enabled()) detail::check_finite(node_.op(), "backward", gradient);
   given_[static_cast<std::size_t>(i)] = gradient;

@@ -13,8 +13,8 @@ namespace trinix {
 
 /// A place for the gradient of one input, to be filled by a kernel.
 struct GradTarget {
-  Tensor out;               ///< shape and dtype of the input, row-major
-  bool accumulate = false;  ///< add to what is there instead of overwriting
+  Tensor out;                                   ///< shape and dtype of the input, row-major
+  bool accumulate = false;                      ///< add to what is there instead of overwriting
   std::unique_lock<std::recursive_mutex> lock;  ///< on the leaf whose buffer this is
 };
 
@@ -22,7 +22,10 @@ struct GradTarget {
 class BackwardContext {
  public:
   BackwardContext(Node& node, std::vector<Tensor> gradients, std::vector<bool> needed, bool into_leaves)
-      : node_(node), gradients_(std::move(gradients)), needed_(std::move(needed)), into_leaves_(into_leaves),
+      : node_(node),
+        gradients_(std::move(gradients)),
+        needed_(std::move(needed)),
+        into_leaves_(into_leaves),
         given_(node.edges.size()) {}
 
   /// Gradient of the loss with respect to output `i`, of its shape and dtype; zeros when none arrived.

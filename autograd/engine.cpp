@@ -1,9 +1,8 @@
-#include <trinix/autograd/engine.h>
-
 #include <algorithm>
 #include <queue>
 #include <unordered_map>
 
+#include <trinix/autograd/engine.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -18,10 +17,10 @@ namespace {
 
 /// What one run of the engine knows of one node.
 struct NodeState {
-  int pending = 0;              ///< edges into the node whose gradient has not arrived
+  int pending = 0;     ///< edges into the node whose gradient has not arrived
   bool wanted = true;  ///< an input asked for lies on a path from here
   bool queued = false;
-  std::vector<Tensor> gradients;  ///< sums so far, by output
+  std::vector<Tensor> gradients;                      ///< sums so far, by output
   std::vector<std::pair<int, std::size_t>> captures;  ///< (output, position among the inputs asked for)
 };
 
@@ -32,13 +31,17 @@ class Run {
   void add_root(const Tensor& output, Tensor gradient) {
     const auto& record = output.autograd();
     if (record == nullptr) {
-      fail<AutogradError>("backward", "the tensor of shape {} does not require grad and was not computed from one that "
-                          "does, so there is nothing to differentiate", output.shape());
+      fail<AutogradError>("backward",
+                          "the tensor of shape {} does not require grad and was not computed from one that "
+                          "does, so there is nothing to differentiate",
+                          output.shape());
     }
     if (!gradient.defined()) {
       if (output.numel() != 1) {
-        fail<AutogradError>("backward", "the tensor has shape {}; without a gradient argument only a one-element tensor "
-                            "can be differentiated: reduce it first, or pass a gradient", output.shape());
+        fail<AutogradError>("backward",
+                            "the tensor has shape {}; without a gradient argument only a one-element tensor "
+                            "can be differentiated: reduce it first, or pass a gradient",
+                            output.shape());
       }
       gradient = ones_like(output);
     }
@@ -119,17 +122,17 @@ class Run {
     std::sort(order_.begin(), order_.end(), [](const Node* a, const Node* b) { return a->sequence() < b->sequence(); });
     for (Node* node : order_) {
       NodeState& state = states_[node];
-      state.wanted = !state.captures.empty() ||
-                     std::any_of(node->edges.begin(), node->edges.end(), [&](const Edge& edge) {
-                       return edge.node != nullptr && states_[edge.node.get()].wanted;
-                     });
+      state.wanted =
+          !state.captures.empty() || std::any_of(node->edges.begin(), node->edges.end(), [&](const Edge& edge) {
+            return edge.node != nullptr && states_[edge.node.get()].wanted;
+          });
     }
   }
 
   void visit(Node& node) {
     NodeState& state = states_[&node];
-    const bool reached = std::any_of(state.gradients.begin(), state.gradients.end(),
-                                     [](const Tensor& t) { return t.defined(); });
+    const bool reached =
+        std::any_of(state.gradients.begin(), state.gradients.end(), [](const Tensor& t) { return t.defined(); });
     if (reached && state.wanted) {
       run_hooks(node, state);
       for (const auto& [output, position] : state.captures) {
@@ -167,8 +170,10 @@ class Run {
 
   void propagate(Node& node, std::vector<Tensor> gradients) {
     if (node.released()) {
-      fail<AutogradError>("backward", "the graph through '{}' was already used by an earlier backward, which freed what "
-                          "it had saved; pass retain_graph = true to the first one", node.op());
+      fail<AutogradError>("backward",
+                          "the graph through '{}' was already used by an earlier backward, which freed what "
+                          "it had saved; pass retain_graph = true to the first one",
+                          node.op());
     }
     std::vector<bool> needed(node.edges.size());
     for (std::size_t i = 0; i < needed.size(); ++i) {
@@ -243,8 +248,10 @@ std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor
   std::vector<Tensor> result = run.execute(inputs.size());
   for (std::size_t i = 0; i < result.size(); ++i) {
     if (!result[i].defined() && !allow_unused) {
-      fail<AutogradError>("grad", "the outputs do not depend on input {} of shape {}; pass allow_unused = true if that "
-                          "is expected", i, inputs[i].shape());
+      fail<AutogradError>("grad",
+                          "the outputs do not depend on input {} of shape {}; pass allow_unused = true if that "
+                          "is expected",
+                          i, inputs[i].shape());
     }
   }
   return result;

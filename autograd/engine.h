@@ -15,9 +15,9 @@ struct BackwardOptions {
   bool retain_graph = false;
 };
 
-/// Adds the gradients of sum_i <outputs[i], gradients[i]> to grad() of every leaf. An undefined gradient stands for 1 and
-/// is allowed for one-element outputs. Walks the graph iteratively, later ops first, so that the order of additions,
-/// and with it every bit of the result, is the same from run to run.
+/// Adds the gradients of sum_i <outputs[i], gradients[i]> to grad() of every leaf. An undefined gradient stands for 1
+/// and is allowed for one-element outputs. Walks the graph iteratively, later ops first, so that the order of
+/// additions, and with it every bit of the result, is the same from run to run.
 ///
 /// Gradients are not differentiable themselves: the backward of an op is not recorded.
 /// @throws AutogradError: output without history, non-scalar output without gradient, graph already used, saved tensor

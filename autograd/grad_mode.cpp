@@ -1,6 +1,6 @@
-#include <trinix/autograd/grad_mode.h>
-
 #include <utility>
+
+#include <trinix/autograd/grad_mode.h>
 
 namespace trinix {
 

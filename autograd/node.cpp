@@ -1,7 +1,6 @@
-#include <trinix/autograd/node.h>
-
 #include <atomic>
 
+#include <trinix/autograd/node.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
@@ -31,8 +30,10 @@ SavedTensor::SavedTensor(const Tensor& tensor) {
 const Tensor& SavedTensor::unpack(const char* op) const {
   if (tensor_.defined() && tensor_.storage()->version() != version_) {
     detail::fail<AutogradError>(
-        "backward", "a tensor of shape {} saved by '{}' for its backward was changed in place by '{}' since; use the "
-        "form that is not in place, or clone() first", tensor_.shape(), op, tensor_.storage()->last_writer());
+        "backward",
+        "a tensor of shape {} saved by '{}' for its backward was changed in place by '{}' since; use the "
+        "form that is not in place, or clone() first",
+        tensor_.shape(), op, tensor_.storage()->last_writer());
   }
   return tensor_;
 }

@@ -1,8 +1,7 @@
-#include <trinix/autograd/record.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -21,15 +20,16 @@ bool is_outdated_view(const Tensor& t) {
 
 bool needs_grad(std::initializer_list<Tensor> inputs) {
   if (!grad_enabled()) return false;
-  return std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) {
-    return t.defined() && (t.autograd() != nullptr || is_outdated_view(t));
-  });
+  return std::any_of(inputs.begin(), inputs.end(),
+                     [](const Tensor& t) { return t.defined() && (t.autograd() != nullptr || is_outdated_view(t)); });
 }
 
 void record_no_backward(const char* op, std::initializer_list<Tensor> inputs) {
   if (!needs_grad(inputs)) return;
-  fail<AutogradError>(op, "an input requires grad, but '{}' has no backward; detach() the input or use NoGrad if its "
-                      "gradient is not wanted", op);
+  fail<AutogradError>(op,
+                      "an input requires grad, but '{}' has no backward; detach() the input or use NoGrad if its "
+                      "gradient is not wanted",
+                      op);
 }
 
 namespace detail {
@@ -42,8 +42,10 @@ std::vector<Edge> edges_to(const char* op, std::initializer_list<Tensor> inputs)
     if (!t.defined()) continue;
     const auto& record = t.autograd();
     if (is_outdated_view(t)) {
-      fail<AutogradError>(op, "input {} is a view whose base was changed in place by '{}' after the view was taken, so "
-                          "its gradient would be wrong; take the view again", i - 1, t.storage()->last_writer());
+      fail<AutogradError>(op,
+                          "input {} is a view whose base was changed in place by '{}' after the view was taken, so "
+                          "its gradient would be wrong; take the view again",
+                          i - 1, t.storage()->last_writer());
     }
     if (record != nullptr) edge = {record->node, record->index};
   }
@@ -72,11 +74,13 @@ void check_in_place(const char* op, const Tensor& target, bool recorded) {
   if (!recorded) return;
   const auto& record = target.autograd();
   if (record != nullptr && record->leaf) {
-    fail<AutogradError>(op, "a leaf that requires grad cannot be changed in place while gradients are recorded; use "
+    fail<AutogradError>(op,
+                        "a leaf that requires grad cannot be changed in place while gradients are recorded; use "
                         "NoGrad if that is what you want");
   }
   if (target.is_view()) {
-    fail<AutogradError>(op, "writing in place to a view would cut off the gradient of its base; compute the new value "
+    fail<AutogradError>(op,
+                        "writing in place to a view would cut off the gradient of its base; compute the new value "
                         "without writing in place, for example with cat() or where()");
   }
   if (!is_floating(target.dtype())) {

@@ -25,7 +25,7 @@ struct AutogradRecord {
   std::shared_ptr<Node> node;  ///< the LeafNode of a leaf, else the op that computed the tensor
   int index = 0;               ///< which output of that op
   bool leaf = false;
-  Tensor retained;             ///< gradient kept by retain_grad()
+  Tensor retained;  ///< gradient kept by retain_grad()
 };
 
 /// Whether an op on these inputs must be recorded: recording is on and at least one of them requires grad.

@@ -40,7 +40,8 @@ Tensor& Tensor::requires_grad_(bool value) {
     set_autograd(nullptr);
   } else if (autograd() == nullptr) {
     if (!is_floating(dtype())) {
-      fail<DtypeError>("requires_grad_", "a tensor of {} cannot require grad: only floating-point tensors can", dtype());
+      fail<DtypeError>("requires_grad_", "a tensor of {} cannot require grad: only floating-point tensors can",
+                       dtype());
     }
     auto record = std::make_shared<AutogradRecord>();
     record->node = std::make_shared<LeafNode>(*this);

@@ -1,7 +1,6 @@
-#include <trinix/core/backend.h>
-
 #include <atomic>
 
+#include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -21,8 +20,10 @@ Backend& backend_of(Device device) {
     found = slot.load(std::memory_order_acquire);
   }
   if (found == nullptr) {
-    detail::fail<DeviceError>("device", "{} was asked for, but this build has no backend for it: build with "
-                              "TRINIX_CUDA=ON", device);
+    detail::fail<DeviceError>("device",
+                              "{} was asked for, but this build has no backend for it: build with "
+                              "TRINIX_CUDA=ON",
+                              device);
   }
   if (device.index < 0 || device.index >= found->device_count()) {
     detail::fail<DeviceError>("device", "{} was asked for, but there are {} such devices", device,

@@ -24,7 +24,7 @@ struct MemoryStats {
   std::int64_t peak_allocated = 0;  ///< largest `allocated` since the last reset
   std::int64_t reserved = 0;        ///< taken from the system, freed blocks kept for reuse included
   std::int64_t peak_reserved = 0;
-  std::int64_t allocations = 0;     ///< requests served
+  std::int64_t allocations = 0;         ///< requests served
   std::int64_t system_allocations = 0;  ///< requests that had to go to the system
 };
 

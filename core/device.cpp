@@ -1,15 +1,12 @@
-#include <trinix/core/device.h>
-
 #include <charconv>
 
 #include <trinix/core/detail/fail.h>
+#include <trinix/core/device.h>
 #include <trinix/core/error.h>
 
 namespace trinix {
 
-std::string Device::to_string() const {
-  return is_cpu() ? std::string("cpu") : "cuda:" + std::to_string(index);
-}
+std::string Device::to_string() const { return is_cpu() ? std::string("cpu") : "cuda:" + std::to_string(index); }
 
 Device Device::parse(std::string_view text) {
   if (text == "cpu") return cpu();

@@ -1,6 +1,5 @@
-#include <trinix/core/dtype.h>
-
 #include <trinix/core/detail/fail.h>
+#include <trinix/core/dtype.h>
 #include <trinix/core/error.h>
 
 namespace trinix {

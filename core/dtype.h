@@ -52,23 +52,55 @@ inline constexpr int kDTypes = 8;
 /// Maps a C++ element type to its DType.
 template <class T>
 struct dtype_of_type;
-template <> struct dtype_of_type<bool> { static constexpr DType value = DType::boolean; };
-template <> struct dtype_of_type<std::uint8_t> { static constexpr DType value = DType::u8; };
-template <> struct dtype_of_type<std::int32_t> { static constexpr DType value = DType::i32; };
-template <> struct dtype_of_type<std::int64_t> { static constexpr DType value = DType::i64; };
-template <> struct dtype_of_type<float16> { static constexpr DType value = DType::f16; };
-template <> struct dtype_of_type<bfloat16> { static constexpr DType value = DType::bf16; };
-template <> struct dtype_of_type<float> { static constexpr DType value = DType::f32; };
-template <> struct dtype_of_type<double> { static constexpr DType value = DType::f64; };
+template <>
+struct dtype_of_type<bool> {
+  static constexpr DType value = DType::boolean;
+};
+template <>
+struct dtype_of_type<std::uint8_t> {
+  static constexpr DType value = DType::u8;
+};
+template <>
+struct dtype_of_type<std::int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct dtype_of_type<std::int64_t> {
+  static constexpr DType value = DType::i64;
+};
+template <>
+struct dtype_of_type<float16> {
+  static constexpr DType value = DType::f16;
+};
+template <>
+struct dtype_of_type<bfloat16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct dtype_of_type<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct dtype_of_type<double> {
+  static constexpr DType value = DType::f64;
+};
 
 template <class T>
 inline constexpr DType dtype_of = dtype_of_type<std::remove_cv_t<T>>::value;
 
 /// C++ type in which a kernel computes on storage type T: float for the 16-bit types, T itself otherwise.
 template <class T>
-struct compute_of { using type = T; };
-template <> struct compute_of<float16> { using type = float; };
-template <> struct compute_of<bfloat16> { using type = float; };
+struct compute_of {
+  using type = T;
+};
+template <>
+struct compute_of<float16> {
+  using type = float;
+};
+template <>
+struct compute_of<bfloat16> {
+  using type = float;
+};
 template <class T>
 using compute_t = typename compute_of<T>::type;
 

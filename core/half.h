@@ -53,8 +53,8 @@ struct float16 {
     const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000U) << 16;
     const std::uint32_t body = static_cast<std::uint32_t>(h & 0x7fffU) << 13;
     const std::uint32_t exponent = body & 0x0f800000U;
-    const std::uint32_t normal = body + 0x38000000U;       // rebias 15 -> 127
-    const std::uint32_t special = body + 0x70000000U;      // infinity and NaN
+    const std::uint32_t normal = body + 0x38000000U;   // rebias 15 -> 127
+    const std::uint32_t special = body + 0x70000000U;  // infinity and NaN
     const float subnormal = std::bit_cast<float>(body + 0x38800000U) - std::bit_cast<float>(0x38800000U);
     const std::uint32_t finite = exponent == 0 ? std::bit_cast<std::uint32_t>(subnormal) : normal;
     return std::bit_cast<float>(sign | (exponent == 0x0f800000U ? special : finite));

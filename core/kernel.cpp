@@ -1,5 +1,3 @@
-#include <trinix/core/kernel.h>
-
 #include <cstdlib>
 #include <mutex>
 #include <set>
@@ -7,6 +5,7 @@
 
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
+#include <trinix/core/kernel.h>
 #include <trinix/core/log.h>
 
 namespace trinix {

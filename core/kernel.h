@@ -125,9 +125,7 @@ class KernelTable {
     return found != nullptr ? found : without_first_choice(args, device, needs_grad, choice, argument);
   }
 
-  [[nodiscard]] const std::vector<Impl<Op>>& impls(DeviceType device) const {
-    return impls_[static_cast<int>(device)];
-  }
+  [[nodiscard]] const std::vector<Impl<Op>>& impls(DeviceType device) const { return impls_[static_cast<int>(device)]; }
 
  private:
   KernelTable() { detail::register_kernel_lister(&list_into); }
@@ -138,8 +136,7 @@ class KernelTable {
     return impl.why_not == nullptr ? nullptr : impl.why_not(args, needs_grad);
   }
 
-  const Impl<Op>* first_willing(const typename Op::Forward& args, Device device, bool needs_grad,
-                                Kernel wanted) const {
+  const Impl<Op>* first_willing(const typename Op::Forward& args, Device device, bool needs_grad, Kernel wanted) const {
     for (const auto& impl : impls_[static_cast<int>(device.type)]) {
       if (refuse(impl, wanted, args, needs_grad) != nullptr) continue;
       detail::note_kernel(Op::kName, impl.name);
@@ -166,7 +163,8 @@ class KernelTable {
       detail::log_fallback(Op::kName, choice.kernel, best == nullptr ? "reference" : best->name);
       if (best != nullptr) return best;
     }
-    if (Op::kHasReference && (choice.kernel == Kernel::automatic || choice.kernel == Kernel::reference || choice.otherwise == OnUnavailable::fallback)) {
+    if (Op::kHasReference && (choice.kernel == Kernel::automatic || choice.kernel == Kernel::reference ||
+                              choice.otherwise == OnUnavailable::fallback)) {
       detail::note_kernel(Op::kName, "reference");
       return nullptr;
     }

@@ -1,7 +1,7 @@
-#include <trinix/core/log.h>
-
 #include <cstdio>
 #include <utility>
+
+#include <trinix/core/log.h>
 
 namespace trinix {
 

@@ -16,15 +16,16 @@ class Scalar {
   Scalar() = default;
   Scalar(bool value) : integer_(value ? 1 : 0), kind_(DType::boolean) {}
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  Scalar(T value) : integer_(static_cast<std::int64_t>(value)), kind_(DType::i64) {}
+  requires(!std::same_as<T, bool>) Scalar(T value) : integer_(static_cast<std::int64_t>(value)), kind_(DType::i64) {}
   template <std::floating_point T>
   Scalar(T value) : real_(static_cast<double>(value)), kind_(DType::f64) {}
 
   /// boolean, i64 or f64: the category that takes part in promotion.
   [[nodiscard]] DType kind() const { return kind_; }
   [[nodiscard]] double to_double() const { return kind_ == DType::f64 ? real_ : static_cast<double>(integer_); }
-  [[nodiscard]] std::int64_t to_int() const { return kind_ == DType::f64 ? static_cast<std::int64_t>(real_) : integer_; }
+  [[nodiscard]] std::int64_t to_int() const {
+    return kind_ == DType::f64 ? static_cast<std::int64_t>(real_) : integer_;
+  }
 
   template <class T>
   [[nodiscard]] T to() const {

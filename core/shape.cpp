@@ -1,9 +1,8 @@
-#include <trinix/core/shape.h>
-
 #include <algorithm>
 
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
+#include <trinix/core/shape.h>
 
 namespace trinix {
 
@@ -82,9 +81,10 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
     const std::int64_t x = longer[i + shift];
     const std::int64_t y = shorter[i];
     if (x != y && x != 1 && y != 1) {
-      fail<ShapeError>(op, "shapes {} and {} do not broadcast: dimension {} is {} in one and {} in the other; "
-                       "they must be equal or 1", a, b, i + shift, a.size() >= b.size() ? x : y,
-                       a.size() >= b.size() ? y : x);
+      fail<ShapeError>(op,
+                       "shapes {} and {} do not broadcast: dimension {} is {} in one and {} in the other; "
+                       "they must be equal or 1",
+                       a, b, i + shift, a.size() >= b.size() ? x : y, a.size() >= b.size() ? y : x);
     }
     result[i + shift] = x == 1 ? y : x;
   }

@@ -1,8 +1,7 @@
-#include <trinix/core/storage.h>
-
 #include <utility>
 
 #include <trinix/core/backend.h>
+#include <trinix/core/storage.h>
 
 namespace trinix {
 

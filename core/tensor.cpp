@@ -1,18 +1,18 @@
-#include <trinix/core/tensor.h>
-
 #include <utility>
 
 #include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/copy.h>
+#include <trinix/core/tensor.h>
 
 namespace trinix {
 
 using detail::fail;
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, DType dtype, Shape shape, Strides strides, std::int64_t offset)
-    : impl_(std::make_shared<Impl>(Impl{std::move(storage), dtype, shape, strides, offset, nullptr, nullptr, nullptr})) {}
+    : impl_(
+          std::make_shared<Impl>(Impl{std::move(storage), dtype, shape, strides, offset, nullptr, nullptr, nullptr})) {}
 
 void Tensor::fail_undefined() {
   fail<Error>("tensor", "an undefined tensor was used; give it a value first (for example with zeros())");
@@ -68,7 +68,8 @@ void Tensor::copy_to_host(void* to) const {
     run<Copy>({.from = raw(), .to = source}, device());
   }
   Backend& backend = backend_of(device());
-  backend.copy(to, Device::cpu(), source.data, device(), static_cast<std::size_t>(n) * size_of(dtype()), stream_of(device()));
+  backend.copy(to, Device::cpu(), source.data, device(), static_cast<std::size_t>(n) * size_of(dtype()),
+               stream_of(device()));
   backend.synchronize(device().index);
 }
 
@@ -77,14 +78,22 @@ Scalar Tensor::item_scalar() const {
     fail<ShapeError>("item", "the tensor of shape {} has {} elements, not one; index it first", shape(), numel());
   }
   switch (dtype()) {
-    case DType::boolean: return Scalar(one_value<bool>());
-    case DType::u8: return Scalar(one_value<std::uint8_t>());
-    case DType::i32: return Scalar(one_value<std::int32_t>());
-    case DType::i64: return Scalar(one_value<std::int64_t>());
-    case DType::f16: return Scalar(static_cast<float>(one_value<float16>()));
-    case DType::bf16: return Scalar(static_cast<float>(one_value<bfloat16>()));
-    case DType::f32: return Scalar(one_value<float>());
-    case DType::f64: return Scalar(one_value<double>());
+    case DType::boolean:
+      return Scalar(one_value<bool>());
+    case DType::u8:
+      return Scalar(one_value<std::uint8_t>());
+    case DType::i32:
+      return Scalar(one_value<std::int32_t>());
+    case DType::i64:
+      return Scalar(one_value<std::int64_t>());
+    case DType::f16:
+      return Scalar(static_cast<float>(one_value<float16>()));
+    case DType::bf16:
+      return Scalar(static_cast<float>(one_value<bfloat16>()));
+    case DType::f32:
+      return Scalar(one_value<float>());
+    case DType::f64:
+      return Scalar(one_value<double>());
   }
   return {};
 }

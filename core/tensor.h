@@ -190,7 +190,8 @@ class Tensor {
 /// Prints Tensor::to_string().
 std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 
-// Factories. None of them records a gradient; with options.requires_grad the result is a leaf that collects one. -------
+// Factories. None of them records a gradient; with options.requires_grad the result is a leaf that collects one.
+// -------
 
 /// Uninitialised memory. @throws ShapeError, OutOfMemory, DeviceError, and DtypeError for an integer leaf.
 [[nodiscard]] Tensor empty(const Shape& shape, const TensorOptions& options = {});

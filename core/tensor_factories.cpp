@@ -105,8 +105,8 @@ Tensor full_like(const Tensor& other, Scalar value) { return full(other.shape(),
 Tensor from_memory(void* data, const Shape& shape, DType dtype, Device device, std::function<void(void*)> deleter) {
   const std::int64_t n = numel(shape);
   if (data == nullptr && n > 0) fail<ShapeError>("from_memory", "null data for a tensor of shape {}", shape);
-  auto storage = std::make_shared<Storage>(data, static_cast<std::size_t>(n) * size_of(dtype), device,
-                                           std::move(deleter));
+  auto storage =
+      std::make_shared<Storage>(data, static_cast<std::size_t>(n) * size_of(dtype), device, std::move(deleter));
   return Tensor(std::move(storage), dtype, shape, contiguous_strides(shape));
 }
 

@@ -9,7 +9,8 @@
 
 namespace trinix {
 
-/// A plain description of strided memory. Owns nothing. Strides are in elements and never negative; 0 repeats an element.
+/// A plain description of strided memory. Owns nothing. Strides are in elements and never negative; 0 repeats an
+/// element.
 struct View {
   void* data = nullptr;
   DType dtype = DType::f32;

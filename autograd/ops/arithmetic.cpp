@@ -1,5 +1,4 @@
 #include <trinix/autograd/ops/arithmetic.h>
-
 #include <trinix/autograd/ops/comparison.h>
 #include <trinix/autograd/ops/operands.h>
 #include <trinix/autograd/ops/reduce.h>

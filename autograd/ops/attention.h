@@ -20,10 +20,10 @@ struct AttentionOptions {
   Generator* generator = nullptr;
 };
 
-/// softmax(q k^T * scale + mask) v per head: q (B, Sq, H, D), k (B, Sk, Hkv, D), v (B, Sk, Hkv, Dv) with Hkv dividing H,
-/// any strides (a packed qkv projection is attended to without a copy) -> (B, Sq, H, Dv). Query head h uses key head
-/// h / (H / Hkv). A row that sees no key gives zeros and zero gradients. Memory grows with S, not with S squared, except
-/// in Kernel::reference. Dao et al., arXiv 2205.14135.
+/// softmax(q k^T * scale + mask) v per head: q (B, Sq, H, D), k (B, Sk, Hkv, D), v (B, Sk, Hkv, Dv) with Hkv dividing
+/// H, any strides (a packed qkv projection is attended to without a copy) -> (B, Sq, H, Dv). Query head h uses key head
+/// h / (H / Hkv). A row that sees no key gives zeros and zero gradients. Memory grows with S, not with S squared,
+/// except in Kernel::reference. Dao et al., arXiv 2205.14135.
 /// @throws ShapeError, DtypeError, DeviceError, ConfigError, KernelUnavailable.
 [[nodiscard]] Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                                   const AttentionOptions& options = {});

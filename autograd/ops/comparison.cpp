@@ -1,6 +1,5 @@
-#include <trinix/autograd/ops/comparison.h>
-
 #include <trinix/autograd/ops/arithmetic.h>
+#include <trinix/autograd/ops/comparison.h>
 #include <trinix/autograd/ops/operands.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
@@ -68,8 +67,9 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   o.shape = broadcast_shapes("where", condition.shape(), o.shape);
   const Tensor z = empty(o.shape, {o.a.dtype(), o.a.device()});
   if (z.numel() > 0) {
-    run<Where>({broadcast_view(condition, o.shape), broadcast_view(o.a, o.shape), broadcast_view(o.b, o.shape), z.raw()},
-               z.device());
+    run<Where>(
+        {broadcast_view(condition, o.shape), broadcast_view(o.a, o.shape), broadcast_view(o.b, o.shape), z.raw()},
+        z.device());
   }
   return record("where", z, {o.a, o.b}, {condition}, [sa = o.a.shape(), sb = o.b.shape()](BackwardContext& ctx) {
     const Tensor& condition = ctx.saved(0);

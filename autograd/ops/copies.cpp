@@ -55,7 +55,8 @@ Tensor Tensor::to(Device wanted) const {
 
 const Tensor& Tensor::copy_(const Tensor& source) const {
   if (broadcast_shapes("copy_", shape(), source.shape()) != shape()) {
-    fail<ShapeError>("copy_", "a source of shape {} does not broadcast to the target's shape {}", source.shape(), shape());
+    fail<ShapeError>("copy_", "a source of shape {} does not broadcast to the target's shape {}", source.shape(),
+                     shape());
   }
   const Tensor here = source.to(device());
   record_in_place(

@@ -1,5 +1,4 @@
 #include <trinix/autograd/ops/operands.h>
-
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -15,7 +14,8 @@ void check_same_device(const char* op, const Tensor& a, const Tensor& b) {
 
 void check_floating(const char* op, const Tensor& t) {
   if (!is_floating(t.dtype())) {
-    fail<DtypeError>(op, "takes floating-point tensors, got {} of shape {}; convert it with to()", t.dtype(), t.shape());
+    fail<DtypeError>(op, "takes floating-point tensors, got {} of shape {}; convert it with to()", t.dtype(),
+                     t.shape());
   }
 }
 

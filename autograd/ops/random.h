@@ -26,7 +26,8 @@ const Tensor& normal_(const Tensor& x, double mean = 0, double stddev = 1, Gener
 const Tensor& uniform_(const Tensor& x, double low = 0, double high = 1, Generator* generator = nullptr);
 
 /// Sets each element to 0 with probability p and scales the others by 1 / (1 - p). The backward draws the same mask
-/// again, so none is stored. p = 0 returns x itself. Srivastava et al., JMLR 15 (2014). @throws ConfigError unless 0 <= p <= 1.
+/// again, so none is stored. p = 0 returns x itself. Srivastava et al., JMLR 15 (2014). @throws ConfigError unless 0 <=
+/// p <= 1.
 [[nodiscard]] Tensor dropout(const Tensor& x, double p, Generator* generator = nullptr);
 
 }  // namespace trinix

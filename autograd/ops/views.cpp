@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <optional>
 
+#include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/copy.h>
-
-#include <trinix/autograd/ops/arithmetic.h>
 
 namespace trinix {
 
@@ -214,14 +213,15 @@ Tensor Tensor::expand(const Shape& wanted) const {
   Strides st = Dims::filled(wanted.size(), 0);
   for (int i = 0; i < wanted.size(); ++i) {
     if (i < extra) {
-      if (s[i] < 0) fail<ShapeError>("expand", "{} asks to keep dim {}, which shape {} does not have", wanted, i, shape());
+      if (s[i] < 0)
+        fail<ShapeError>("expand", "{} asks to keep dim {}, which shape {} does not have", wanted, i, shape());
       continue;
     }
     const std::int64_t mine = shape()[i - extra];
     if (s[i] == -1) s[i] = mine;
     if (mine != s[i] && mine != 1) {
-      fail<ShapeError>("expand", "shape {} cannot become {}: dim {} is {} and only dims of size 1 are repeated", shape(),
-                       wanted, i - extra, mine);
+      fail<ShapeError>("expand", "shape {} cannot become {}: dim {} is {} and only dims of size 1 are repeated",
+                       shape(), wanted, i - extra, mine);
     }
     st[i] = mine == s[i] ? strides()[i - extra] : 0;
   }

@@ -1,13 +1,11 @@
-#include <trinix/backends/cpu/allocator.h>
-
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
 #include <limits>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <trinix/backends/cpu/allocator.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -67,9 +65,10 @@ void* CachingAllocator::allocate(std::size_t bytes) {
     }
   }
   if (data == nullptr) {
-    trinix::detail::fail<OutOfMemory>("allocate", "{} bytes were asked for on cpu; about {} bytes are free, {} are in use "
-                                      "by tensors and {} were at the peak; use a smaller batch", bytes,
-                                      free_system_memory(), stats_.allocated, stats_.peak_allocated);
+    trinix::detail::fail<OutOfMemory>("allocate",
+                                      "{} bytes were asked for on cpu; about {} bytes are free, {} are in use "
+                                      "by tensors and {} were at the peak; use a smaller batch",
+                                      bytes, free_system_memory(), stats_.allocated, stats_.peak_allocated);
   }
   ++stats_.allocations;
   stats_.allocated += static_cast<std::int64_t>(size);

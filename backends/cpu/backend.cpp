@@ -1,9 +1,8 @@
-#include <trinix/backends/cpu/backend.h>
-
 #include <cstring>
 #include <fstream>
 
 #include <trinix/backends/cpu/allocator.h>
+#include <trinix/backends/cpu/backend.h>
 #include <trinix/backends/cpu/parallel.h>
 #include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
@@ -39,7 +38,8 @@ class CpuBackend final : public Backend {
   int device_count() const override { return 1; }
 
   std::string describe(int) const override {
-    return trinix::detail::format("{}, {} threads, compiled for {}", processor_name(), num_threads(), instruction_set());
+    return trinix::detail::format("{}, {} threads, compiled for {}", processor_name(), num_threads(),
+                                  instruction_set());
   }
 
   void* allocate(std::size_t bytes, int) override { return allocator_.allocate(bytes); }

@@ -14,21 +14,30 @@ namespace trinix::cpu {
 template <class F>
 decltype(auto) dispatch_floating(DType t, const char* op, F&& f) {
   switch (t) {
-    case DType::f32: return f.template operator()<float>();
-    case DType::f64: return f.template operator()<double>();
-    case DType::bf16: return f.template operator()<bfloat16>();
-    case DType::f16: return f.template operator()<float16>();
-    default: trinix::detail::fail<DtypeError>(op, "takes floating-point tensors, got {}: convert with to()", t);
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::f64:
+      return f.template operator()<double>();
+    case DType::bf16:
+      return f.template operator()<bfloat16>();
+    case DType::f16:
+      return f.template operator()<float16>();
+    default:
+      trinix::detail::fail<DtypeError>(op, "takes floating-point tensors, got {}: convert with to()", t);
   }
 }
 
 template <class F>
 decltype(auto) dispatch_integral(DType t, const char* op, F&& f) {
   switch (t) {
-    case DType::i64: return f.template operator()<std::int64_t>();
-    case DType::i32: return f.template operator()<std::int32_t>();
-    case DType::u8: return f.template operator()<std::uint8_t>();
-    default: trinix::detail::fail<DtypeError>(op, "takes integer tensors, got {}: convert with to()", t);
+    case DType::i64:
+      return f.template operator()<std::int64_t>();
+    case DType::i32:
+      return f.template operator()<std::int32_t>();
+    case DType::u8:
+      return f.template operator()<std::uint8_t>();
+    default:
+      trinix::detail::fail<DtypeError>(op, "takes integer tensors, got {}: convert with to()", t);
   }
 }
 
@@ -46,10 +55,14 @@ decltype(auto) dispatch_all(DType t, const char* op, F&& f) {
 template <class F>
 decltype(auto) dispatch_by_size(DType t, F&& f) {
   switch (size_of(t)) {
-    case 1: return f.template operator()<std::uint8_t>();
-    case 2: return f.template operator()<std::uint16_t>();
-    case 4: return f.template operator()<std::uint32_t>();
-    default: return f.template operator()<std::uint64_t>();
+    case 1:
+      return f.template operator()<std::uint8_t>();
+    case 2:
+      return f.template operator()<std::uint16_t>();
+    case 4:
+      return f.template operator()<std::uint32_t>();
+    default:
+      return f.template operator()<std::uint64_t>();
   }
 }
 

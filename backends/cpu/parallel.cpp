@@ -1,9 +1,7 @@
-#include <trinix/backends/cpu/parallel.h>
-
+#include <atomic>
 #include <omp.h>
 
-#include <atomic>
-
+#include <trinix/backends/cpu/parallel.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 

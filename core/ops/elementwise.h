@@ -83,11 +83,11 @@ enum class BinaryFn : std::uint8_t {
   add,
   sub,
   mul,
-  div,           ///< floating point only
-  pow,           ///< floating point only
-  maximum,       ///< NaN if either is NaN
-  minimum,       ///< NaN if either is NaN
-  logical_and,   ///< boolean only, as the next two
+  div,          ///< floating point only
+  pow,          ///< floating point only
+  maximum,      ///< NaN if either is NaN
+  minimum,      ///< NaN if either is NaN
+  logical_and,  ///< boolean only, as the next two
   logical_or,
   logical_xor,
 };

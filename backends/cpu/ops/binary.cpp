@@ -28,8 +28,8 @@ template <class T, class R, class Args, class F>
 void run_binary(const Args& args, std::int64_t cost, F f) {
   const Walk<3> w = make_walk<3>({&args.z, &args.x, &args.y});
   for_each_row(w, cost, [&](const auto& offsets, std::int64_t n) {
-    row(args.z.template as<R>() + offsets[0], args.x.template as<T>() + offsets[1], args.y.template as<T>() + offsets[2],
-        n, w.inner_stride(0), w.inner_stride(1), w.inner_stride(2), f);
+    row(args.z.template as<R>() + offsets[0], args.x.template as<T>() + offsets[1],
+        args.y.template as<T>() + offsets[2], n, w.inner_stride(0), w.inner_stride(1), w.inner_stride(2), f);
   });
 }
 
@@ -48,12 +48,18 @@ void arithmetic(const Binary::Forward& args) {
     // Integers wrap as in NumPy; in unsigned arithmetic that is defined.
     using W = typename std::conditional_t<std::is_integral_v<C>, std::make_unsigned<C>, std::type_identity<C>>::type;
     switch (args.fn) {
-      case BinaryFn::add: return run_binary<T, T>(args, 1, [](C a, C b) { return C(W(a) + W(b)); });
-      case BinaryFn::sub: return run_binary<T, T>(args, 1, [](C a, C b) { return C(W(a) - W(b)); });
-      case BinaryFn::mul: return run_binary<T, T>(args, 1, [](C a, C b) { return C(W(a) * W(b)); });
-      case BinaryFn::maximum: return run_binary<T, T>(args, 1, [](C a, C b) { return nan_max(a, b); });
-      case BinaryFn::minimum: return run_binary<T, T>(args, 1, [](C a, C b) { return nan_min(a, b); });
-      default: break;
+      case BinaryFn::add:
+        return run_binary<T, T>(args, 1, [](C a, C b) { return C(W(a) + W(b)); });
+      case BinaryFn::sub:
+        return run_binary<T, T>(args, 1, [](C a, C b) { return C(W(a) - W(b)); });
+      case BinaryFn::mul:
+        return run_binary<T, T>(args, 1, [](C a, C b) { return C(W(a) * W(b)); });
+      case BinaryFn::maximum:
+        return run_binary<T, T>(args, 1, [](C a, C b) { return nan_max(a, b); });
+      case BinaryFn::minimum:
+        return run_binary<T, T>(args, 1, [](C a, C b) { return nan_min(a, b); });
+      default:
+        break;
     }
     if constexpr (std::is_floating_point_v<C>) {
       if (args.fn == BinaryFn::div) return run_binary<T, T>(args, 2, [](C a, C b) { return a / b; });
@@ -65,10 +71,14 @@ void arithmetic(const Binary::Forward& args) {
 
 void binary_forward(const Binary::Forward& args, const Stream&) {
   switch (args.fn) {
-    case BinaryFn::logical_and: return run_binary<bool, bool>(args, 1, [](bool a, bool b) { return a && b; });
-    case BinaryFn::logical_or: return run_binary<bool, bool>(args, 1, [](bool a, bool b) { return a || b; });
-    case BinaryFn::logical_xor: return run_binary<bool, bool>(args, 1, [](bool a, bool b) { return a != b; });
-    default: return arithmetic(args);
+    case BinaryFn::logical_and:
+      return run_binary<bool, bool>(args, 1, [](bool a, bool b) { return a && b; });
+    case BinaryFn::logical_or:
+      return run_binary<bool, bool>(args, 1, [](bool a, bool b) { return a || b; });
+    case BinaryFn::logical_xor:
+      return run_binary<bool, bool>(args, 1, [](bool a, bool b) { return a != b; });
+    default:
+      return arithmetic(args);
   }
 }
 
@@ -76,12 +86,18 @@ void compare_forward(const Compare::Forward& args, const Stream&) {
   dispatch_all(args.x.dtype, "compare", [&]<class T>() {
     using C = compute_t<T>;
     switch (args.relation) {
-      case Relation::equal: return run_binary<T, bool>(args, 1, [](C a, C b) { return a == b; });
-      case Relation::not_equal: return run_binary<T, bool>(args, 1, [](C a, C b) { return a != b; });
-      case Relation::less: return run_binary<T, bool>(args, 1, [](C a, C b) { return a < b; });
-      case Relation::less_equal: return run_binary<T, bool>(args, 1, [](C a, C b) { return a <= b; });
-      case Relation::greater: return run_binary<T, bool>(args, 1, [](C a, C b) { return a > b; });
-      case Relation::greater_equal: return run_binary<T, bool>(args, 1, [](C a, C b) { return a >= b; });
+      case Relation::equal:
+        return run_binary<T, bool>(args, 1, [](C a, C b) { return a == b; });
+      case Relation::not_equal:
+        return run_binary<T, bool>(args, 1, [](C a, C b) { return a != b; });
+      case Relation::less:
+        return run_binary<T, bool>(args, 1, [](C a, C b) { return a < b; });
+      case Relation::less_equal:
+        return run_binary<T, bool>(args, 1, [](C a, C b) { return a <= b; });
+      case Relation::greater:
+        return run_binary<T, bool>(args, 1, [](C a, C b) { return a > b; });
+      case Relation::greater_equal:
+        return run_binary<T, bool>(args, 1, [](C a, C b) { return a >= b; });
     }
   });
 }

@@ -1,9 +1,8 @@
-#include <trinix/core/ops/copy.h>
-
 #include <cstring>
 
 #include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/core/ops/copy.h>
 
 namespace trinix::cpu {
 
@@ -79,21 +78,21 @@ bool move_transposed(const Copy::Forward& args, const Walk<2>& w) {
   outer.strides[1][i] *= kBlock;
   parallel_for(outer.rows(), std::max<std::int64_t>(kGrain / (kBlock * columns), 1),
                [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      const auto offsets = row_offsets(outer, r);
-      const std::int64_t height = std::min(kBlock, rows - r % row_blocks * kBlock);
-      T* to = args.to.as<T>() + offsets[0];
-      const T* from = args.from.as<T>() + offsets[1];
-      for (std::int64_t column = 0; column < columns; column += kBlock) {
-        const std::int64_t last = std::min(columns, column + kBlock);
-        for (std::int64_t y = 0; y < height; ++y) {
-          for (std::int64_t x = column; x < last; ++x) {
-            to[y * w.strides[0][i] + x] = from[y + x * w.strides[1][j]];
-          }
-        }
-      }
-    }
-  });
+                 for (std::int64_t r = begin; r < end; ++r) {
+                   const auto offsets = row_offsets(outer, r);
+                   const std::int64_t height = std::min(kBlock, rows - r % row_blocks * kBlock);
+                   T* to = args.to.as<T>() + offsets[0];
+                   const T* from = args.from.as<T>() + offsets[1];
+                   for (std::int64_t column = 0; column < columns; column += kBlock) {
+                     const std::int64_t last = std::min(columns, column + kBlock);
+                     for (std::int64_t y = 0; y < height; ++y) {
+                       for (std::int64_t x = column; x < last; ++x) {
+                         to[y * w.strides[0][i] + x] = from[y + x * w.strides[1][j]];
+                       }
+                     }
+                   }
+                 }
+               });
   return true;
 }
 

@@ -1,7 +1,6 @@
-#include <trinix/core/ops/fill.h>
-
 #include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/core/ops/fill.h>
 
 namespace trinix::cpu {
 
@@ -30,9 +29,9 @@ void range_forward(const Range::Forward& args, const Stream&) {
     parallel_for(args.out.size(0), kGrain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
         const bool exact = args.start.kind() == DType::i64 && args.step.kind() == DType::i64;
-        out[i * step] = exact ? Scalar(args.start.to_int() + i * args.step.to_int()).template to<T>()
-                              : Scalar(args.start.to_double() + static_cast<double>(i) * args.step.to_double())
-                                    .template to<T>();
+        out[i * step] =
+            exact ? Scalar(args.start.to_int() + i * args.step.to_int()).template to<T>()
+                  : Scalar(args.start.to_double() + static_cast<double>(i) * args.step.to_double()).template to<T>();
       }
     });
   });
