@@ -1,3 +1,8 @@
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 warns of the deliberately undefined registers in its own intrinsics (GCC bug 105593) once Eigen is inlined.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include <Eigen/Core>
 
 #include <trinix/backends/cpu/dispatch.h>
