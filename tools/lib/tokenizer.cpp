@@ -141,6 +141,7 @@ std::string ByteTokenizer::decode(std::span<const std::int32_t> ids) const {
 std::string ByteTokenizer::to_json() const { return R"({"type":"byte"})"; }
 
 std::string tokenizer_names() { return "char, byte"; }
+bool is_tokenizer_name(std::string_view name) { return name == "char" || name == "byte"; }
 
 std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name, std::string_view text) {
   if (name == "char") return std::make_unique<CharTokenizer>(text);

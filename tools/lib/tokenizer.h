@@ -77,6 +77,7 @@ class ByteTokenizer final : public Tokenizer {
 
 /// The names that make_tokenizer() knows, for help and errors: "char, byte".
 [[nodiscard]] std::string tokenizer_names();
+[[nodiscard]] bool is_tokenizer_name(std::string_view name);
 
 /// A tokenizer of that name for that text. @throws TokenizerError for an unknown name, listing the known ones
 [[nodiscard]] std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name, std::string_view text);

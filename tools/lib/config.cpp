@@ -1,0 +1,201 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/device.h>
+#include <trinix/core/dtype.h>
+#include <trinix/core/error.h>
+#include <trinix/tools/lib/config.h>
+#include <trinix/tools/lib/number.h>
+#include <trinix/tools/lib/tokenizer.h>
+
+namespace trinix::tools {
+
+namespace {
+
+using C = TrainConfig;
+
+constexpr std::string_view kRun = "Run";
+constexpr std::string_view kModel = "Model";
+constexpr std::string_view kOptimization = "Optimization";
+constexpr std::string_view kEvaluation = "Evaluation and checkpoints";
+constexpr std::string_view kMachine = "Machine";
+
+// clang-format off
+constexpr ConfigField kFields[] = {
+    {"data", &C::data, kRun, "text file, or nanoGPT's .bin of uint16 token ids; without it, this repository's source text"},
+    {"out", &C::out, kRun, "folder of the run: checkpoints, metrics.jsonl, loss.svg"},
+    {"preset", &C::preset, kRun, "where the defaults come from: char-cpu or shakespeare-char"},
+    {"tokenizer", &C::tokenizer, kRun, "char or byte"},
+    {"seed", &C::seed, kRun, "seed of the weights, the batches and the dropout"},
+    {"resume", &C::resume, kRun, "go on from the newest checkpoint in the folder of the run"},
+    {"layers", &C::layers, kModel, "transformer blocks"},
+    {"heads", &C::heads, kModel, "attention heads; must divide the width"},
+    {"width", &C::width, kModel, "size of the embedding"},
+    {"block", &C::block, kModel, "tokens of context"},
+    {"dropout", &C::dropout, kModel, "probability of dropping an activation"},
+    {"bias", &C::bias, kModel, "biases in linear layers and layer norms", false},
+    {"iters", &C::iters, kOptimization, "optimizer steps"},
+    {"batch", &C::batch, kOptimization, "sequences per forward pass"},
+    {"grad-accum", &C::grad_accum, kOptimization, "forward passes whose gradients one step averages"},
+    {"lr", &C::lr, kOptimization, "learning rate after the warmup"},
+    {"min-lr", &C::min_lr, kOptimization, "learning rate at the last step; a cosine leads there"},
+    {"warmup", &C::warmup, kOptimization, "steps of linear warmup"},
+    {"weight-decay", &C::weight_decay, kOptimization, "AdamW's decay of tensors with two or more dims"},
+    {"beta1", &C::beta1, kOptimization, "AdamW's first beta", false},
+    {"beta2", &C::beta2, kOptimization, "AdamW's second beta", false},
+    {"clip", &C::clip, kOptimization, "largest global norm of the gradients; 0 does not clip"},
+    {"eval-interval", &C::eval_interval, kEvaluation, "steps between evaluations; 0 evaluates only at the end"},
+    {"eval-iters", &C::eval_iters, kEvaluation, "batches per evaluation; 0 takes the full validation set"},
+    {"checkpoint-interval", &C::checkpoint_interval, kEvaluation, "steps between checkpoints; 0 saves only at the end"},
+    {"threads", &C::threads, kMachine, "CPU threads; 0 takes OMP_NUM_THREADS or all cores"},
+    {"device", &C::device, kMachine, "cpu, cuda or cuda:N"},
+    {"dtype", &C::dtype, kMachine, "type of the computation: f32, f64, bf16 or f16"},
+};
+// clang-format on
+
+/// Gives up with the sentence about one option. @param text fmt text whose first {} is the value
+template <class... Args>
+[[noreturn]] void refuse(std::string_view text, const Args&... args) {
+  detail::fail<ConfigError>("config", text, args...);
+}
+
+void require_at_least(std::string_view name, std::int64_t value, std::int64_t least) {
+  if (value < least) refuse("{} must be at least {}, not {}", name, least, value);
+  // The sizes of tensors are products of these; this bound keeps any two of them within 64 bits.
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  if (value > most) refuse("{} must be at most {}, not {}", name, most, value);
+}
+
+void require_finite(std::string_view name, double value, bool positive) {
+  if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
+    refuse("{} must be a finite number {} 0, not {}", name, positive ? "above" : "of at least", real_text(value));
+  }
+}
+
+void require_below_one(std::string_view name, double value) {
+  if (!(value >= 0 && value < 1)) refuse("{} must be at least 0 and below 1, not {}", name, real_text(value));
+}
+
+}  // namespace
+
+std::span<const ConfigField> config_fields() { return kFields; }
+
+const ConfigField* find_field(std::string_view name) {
+  std::string spelled(name);
+  std::replace(spelled.begin(), spelled.end(), '_', '-');
+  const auto* found = std::find_if(std::begin(kFields), std::end(kFields), [&](auto& f) { return f.name == spelled; });
+  return found == std::end(kFields) ? nullptr : found;
+}
+
+std::string value_text(const TrainConfig& config, const ConfigField& field) {
+  struct Text {
+    std::string operator()(const std::string& v) const { return v; }
+    std::string operator()(std::int64_t v) const { return std::to_string(v); }
+    std::string operator()(double v) const { return real_text(v); }
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+  };
+  return std::visit([&](auto member) { return Text()(config.*member); }, field.member);
+}
+
+std::vector<std::string> preset_names() { return {"char-cpu", "shakespeare-char"}; }
+
+TrainConfig preset(std::string_view name) {
+  TrainConfig config;
+  if (name == "char-cpu") return config;
+  if (name == "shakespeare-char") {
+    config.preset = name;
+    config.iters = 5000;
+    config.batch = 64;
+    config.block = 256;
+    config.layers = 6;
+    config.heads = 6;
+    config.width = 384;
+    config.dropout = 0.2;
+    config.eval_iters = 200;
+    return config;
+  }
+  refuse("there is no preset '{}': choose one of char-cpu, shakespeare-char", name);
+}
+
+void apply(TrainConfig& config, const ConfigChoice& choice) {
+  const ConfigField* field = find_field(choice.name);
+  if (field == nullptr) refuse("{}: there is no option of that name", choice.source);
+  struct Set {
+    const ConfigChoice& choice;
+    void operator()(std::string& v) const { v = choice.value; }
+    void operator()(std::int64_t& v) const {
+      const auto parsed = parse_integer(choice.value);
+      if (!parsed) refuse("{} must be a whole number, not '{}'", choice.source, choice.value);
+      v = *parsed;
+    }
+    void operator()(double& v) const {
+      const auto parsed = parse_real(choice.value);
+      if (!parsed) refuse("{} must be a finite number, not '{}'", choice.source, choice.value);
+      v = *parsed;
+    }
+    void operator()(bool& v) const {
+      if (choice.value != "true" && choice.value != "false") {
+        refuse("{} must be true or false, not '{}'", choice.source, choice.value);
+      }
+      v = choice.value == "true";
+    }
+  };
+  std::visit([&](auto member) { Set{choice}(config.*member); }, field->member);
+  const std::string name(field->name);
+  if (std::find(config.chosen.begin(), config.chosen.end(), name) == config.chosen.end()) {
+    config.chosen.push_back(name);
+  }
+}
+
+TrainConfig resolve_config(std::span<const ConfigChoice> file, std::span<const ConfigChoice> flags) {
+  TrainConfig named;
+  for (const auto& choices : {file, flags}) {
+    for (const auto& choice : choices) {
+      if (choice.name == "preset") named.preset = choice.value;
+    }
+  }
+  TrainConfig config = preset(named.preset);
+  for (const auto& choices : {file, flags}) {
+    for (const auto& choice : choices) apply(config, choice);
+  }
+  validate(config);
+  return config;
+}
+
+void validate(const TrainConfig& c) {
+  (void)preset(c.preset);
+  if (c.out.empty()) refuse("--out must name a folder");
+  require_at_least("--iters", c.iters, 1);
+  require_at_least("--batch", c.batch, 1);
+  require_at_least("--block", c.block, 1);
+  require_at_least("--layers", c.layers, 1);
+  require_at_least("--heads", c.heads, 1);
+  require_at_least("--width", c.width, 1);
+  require_at_least("--grad-accum", c.grad_accum, 1);
+  require_at_least("--warmup", c.warmup, 0);
+  require_at_least("--eval-interval", c.eval_interval, 0);
+  require_at_least("--eval-iters", c.eval_iters, 0);
+  require_at_least("--checkpoint-interval", c.checkpoint_interval, 0);
+  require_at_least("--threads", c.threads, 0);
+  if (c.seed < 0) refuse("--seed must be at least 0, not {}", c.seed);
+  if (c.width % c.heads != 0) {
+    refuse("--heads {} must divide --width {}, for each head takes an equal part of it", c.heads, c.width);
+  }
+  require_finite("--lr", c.lr, true);
+  require_finite("--min-lr", c.min_lr, false);
+  require_finite("--weight-decay", c.weight_decay, false);
+  require_finite("--clip", c.clip, false);
+  require_below_one("--dropout", c.dropout);
+  require_below_one("beta1", c.beta1);
+  require_below_one("beta2", c.beta2);
+  if (c.min_lr > c.lr) refuse("--min-lr {} must not exceed --lr {}", real_text(c.min_lr), real_text(c.lr));
+  if (!is_tokenizer_name(c.tokenizer)) {
+    refuse("there is no tokenizer '{}': choose one of {}", c.tokenizer, tokenizer_names());
+  }
+  (void)Device::parse(c.device);
+  if (!is_floating(parse_dtype(c.dtype))) refuse("--dtype must be f32, f64, bf16 or f16, not {}", c.dtype);
+}
+
+}  // namespace trinix::tools

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+/// @file
+/// Every option of a training run as one struct, with the table from which flags, files and help are made.
+
+namespace trinix::tools {
+
+/// The options of `trinix train`. The defaults are the preset `char-cpu`.
+struct TrainConfig {
+  std::string data;         ///< text or .bin; empty: the source text of this repository
+  std::string out = "out";  ///< folder of the run
+  std::string preset = "char-cpu";
+  std::string tokenizer = "char";
+  std::int64_t seed = 1337;
+  std::int64_t iters = 2000;  ///< optimizer steps
+  std::int64_t batch = 12;    ///< sequences per forward pass
+  std::int64_t block = 64;    ///< tokens per sequence
+  std::int64_t layers = 4;
+  std::int64_t heads = 4;
+  std::int64_t width = 128;
+  double dropout = 0;
+  bool bias = false;          ///< biases in linear layers and layer norms
+  double lr = 1e-3;           ///< learning rate after the warmup
+  double min_lr = 1e-4;       ///< learning rate at the last step; a cosine lies between
+  std::int64_t warmup = 100;  ///< steps of linear warmup
+  double weight_decay = 0.1;  ///< of tensors with two or more dims
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double clip = 1;                         ///< largest global norm of the gradients; 0: no clipping
+  std::int64_t grad_accum = 1;             ///< forward passes whose gradients one step averages
+  std::int64_t eval_interval = 250;        ///< steps between evaluations; 0: only at the end
+  std::int64_t eval_iters = 20;            ///< batches per evaluation; 0: the whole validation set
+  std::int64_t checkpoint_interval = 250;  ///< steps between checkpoints; 0: only at the end
+  std::int64_t threads = 0;                ///< CPU threads; 0: what OpenMP would use
+  std::string device = "cpu";
+  std::string dtype = "f32";
+  bool resume = false;  ///< go on from the newest checkpoint in `out`
+
+  /// Names of the options that a flag or a file has set, in no order: when a run is resumed, the others come from its
+  /// checkpoint. Not part of the JSON.
+  std::vector<std::string> chosen;
+
+  friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
+};
+
+/// One option: where it lies and what people are told about it.
+struct ConfigField {
+  using Member =
+      std::variant<std::string TrainConfig::*, std::int64_t TrainConfig::*, double TrainConfig::*, bool TrainConfig::*>;
+
+  std::string_view name;  ///< as the flag is spelled without its dashes: "min-lr"
+  Member member;
+  std::string_view group;  ///< heading of the help
+  std::string_view help;
+  bool is_flag = true;  ///< false: only in files
+};
+
+/// All options in the order of the help.
+[[nodiscard]] std::span<const ConfigField> config_fields();
+
+/// The option of that name; '_' and '-' are the same. Null when there is none.
+[[nodiscard]] const ConfigField* find_field(std::string_view name);
+
+/// The value as text: "0.001", "true", "char".
+[[nodiscard]] std::string value_text(const TrainConfig& config, const ConfigField& field);
+
+/// "shakespeare-char", "char-cpu".
+[[nodiscard]] std::vector<std::string> preset_names();
+
+/// nanoGPT's published configurations: train_shakespeare_char.py, and the CPU recipe of its README.
+/// @throws ConfigError listing the names
+[[nodiscard]] TrainConfig preset(std::string_view name);
+
+/// One value that a flag or a file gave to one option.
+struct ConfigChoice {
+  std::string name;    ///< name of the option
+  std::string value;   ///< as text
+  std::string source;  ///< for errors: "--min-lr", "'min_lr' in 'run.toml', line 3"
+};
+
+/// The values in a file: JSON (an object) where the name ends in .json, else TOML (`key = value` lines without tables).
+/// @throws IoError, FormatError with file and line
+[[nodiscard]] std::vector<ConfigChoice> read_config_file(const std::filesystem::path& path);
+
+/// As read_config_file(), of a text. @param source the file's name, for errors
+[[nodiscard]] std::vector<ConfigChoice> choices_from_toml(std::string_view text, std::string_view source);
+[[nodiscard]] std::vector<ConfigChoice> choices_from_json(std::string_view text, std::string_view source);
+
+/// Sets one option. @throws ConfigError: no such option, not a number, ...
+void apply(TrainConfig& config, const ConfigChoice& choice);
+
+/// The preset, overridden by the file, overridden by the flags; validated. The preset itself is named by a flag, else
+/// by the file, else it is `char-cpu`. @throws ConfigError
+[[nodiscard]] TrainConfig resolve_config(std::span<const ConfigChoice> file, std::span<const ConfigChoice> flags);
+
+/// @throws ConfigError with one sentence about the first value that makes no sense
+void validate(const TrainConfig& config);
+
+/// A JSON object of all options, for the checkpoint.
+[[nodiscard]] std::string to_json(const TrainConfig& config);
+
+/// What to_json() wrote. Options that are missing keep their default. @throws FormatError, ConfigError
+[[nodiscard]] TrainConfig config_from_json(std::string_view text, std::string_view source);
+
+}  // namespace trinix::tools
