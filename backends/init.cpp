@@ -1,6 +1,9 @@
 #include <mutex>
 
 #include <trinix/backends/cpu/backend.h>
+#if defined(TRINIX_WITH_CUDA)
+#include <trinix/backends/cuda/backend.h>
+#endif
 #include <trinix/core/backend.h>
 
 namespace trinix {
@@ -9,7 +12,12 @@ namespace trinix {
 // function call instead of static registrars: those vanish from a static archive when nothing else refers to them.
 void initialize() {
   static std::once_flag once;
-  std::call_once(once, [] { cpu::register_backend_and_kernels(); });
+  std::call_once(once, [] {
+    cpu::register_backend_and_kernels();
+#if defined(TRINIX_WITH_CUDA)
+    cuda::register_backend_and_kernels();
+#endif
+  });
 }
 
 }  // namespace trinix

@@ -25,9 +25,13 @@ Backend& backend_of(Device device) {
                               "TRINIX_CUDA=ON",
                               device);
   }
-  if (device.index < 0 || device.index >= found->device_count()) {
-    detail::fail<DeviceError>("device", "{} was asked for, but there are {} such devices", device,
-                              found->device_count());
+  const int count = found->device_count();
+  if (count == 0) {
+    detail::fail<DeviceError>("device", "{} was asked for, but {}", device, found->why_unavailable());
+  }
+  if (device.index < 0 || device.index >= count) {
+    detail::fail<DeviceError>("device", "{} was asked for, but there is only {} to {}", device, Device{device.type, 0},
+                              Device{device.type, count - 1});
   }
   return *found;
 }

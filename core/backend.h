@@ -34,6 +34,8 @@ class Backend {
   virtual ~Backend() = default;
 
   [[nodiscard]] virtual int device_count() const = 0;
+  /// Why there is no device at all, as a clause; empty when there are some.
+  [[nodiscard]] virtual std::string why_unavailable() const { return {}; }
   /// One line for a person: the model, its memory, what the binary was compiled for.
   [[nodiscard]] virtual std::string describe(int index) const = 0;
 

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include <trinix/backends/cpu/dispatch.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/core/ops/elementwise.h>
 

@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include <trinix/backends/cpu/dispatch.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/core/ops/copy.h>
 

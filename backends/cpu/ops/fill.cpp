@@ -1,4 +1,4 @@
-#include <trinix/backends/cpu/dispatch.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/core/ops/fill.h>
 

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <set>
+#include <unordered_map>
+
+#include <trinix/core/backend.h>
+
+/// @file
+/// The caching allocator of one CUDA device. cudaMalloc and cudaFree wait for the device, so memory is taken from the
+/// driver in large segments, cut to size, joined again when neighbours are free, and kept. All work of a device is
+/// queued on one stream, therefore a block may be handed out again as soon as it is released: whoever uses it next is
+/// queued behind its last use.
+
+namespace trinix::cuda {
+
+class CachingAllocator {
+ public:
+  explicit CachingAllocator(int device) : device_(device) {}
+
+  /// 512-byte aligned. @throws OutOfMemory after returning all cached segments to the driver and trying again.
+  void* allocate(std::size_t bytes);
+  void release(void* data) noexcept;
+
+  [[nodiscard]] MemoryStats stats() const;
+  void reset_peak();
+  /// Returns segments without any live block to the driver.
+  void empty_cache();
+
+  /// Until end_private_pool(), requests are served from a pool of their own, whose blocks go back to it alone: a
+  /// captured graph replays with the addresses that it saw. Returns the pool's id.
+  int begin_private_pool();
+  void end_private_pool();
+  /// Gives the pool's memory back once nothing in it is live any more; its graph must be gone.
+  void drop_private_pool(int id);
+
+ private:
+  struct Block {
+    char* data = nullptr;
+    std::size_t size = 0;
+    int pool = 0;        // 0: shared
+    bool small = false;  // cut from a segment for small requests
+    bool live = false;
+    Block* previous = nullptr;  // neighbours within the segment
+    Block* next = nullptr;
+  };
+  struct BySize {
+    bool operator()(const Block* a, const Block* b) const {
+      return a->size != b->size ? a->size < b->size : a->data < b->data;
+    }
+  };
+  using FreeList = std::set<Block*, BySize>;
+
+  FreeList& free_list(int pool, bool small) { return free_[{pool, small}]; }
+  Block* take_free(int pool, bool small, std::size_t size);
+  Block* new_segment(int pool, bool small, std::size_t size);
+  void split(Block* block, std::size_t size);
+  Block* join(Block* left, Block* right);
+  void free_segments(int pool);
+
+  int device_;
+  mutable std::mutex mutex_;
+  std::map<std::pair<int, bool>, FreeList> free_;
+  std::unordered_map<void*, Block*> live_;
+  MemoryStats stats_;
+  int next_pool_ = 1;
+  int current_pool_ = 0;
+};
+
+}  // namespace trinix::cuda

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cuda_runtime.h>
+
+#include <trinix/backends/cuda/check.h>
+#include <trinix/core/backend.h>
+
+/// @file
+/// The one place where kernels are launched.
+
+namespace trinix::cuda {
+
+/// Grid and block of a launch.
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;
+};
+
+/// Queues kernel(args...) on the stream. @throws DeviceError naming the op when the launch itself is refused.
+template <class... Params, class... Args>
+void launch(const char* op, void (*kernel)(Params...), const LaunchShape& shape, const Stream& stream, Args&&... args) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  const DeviceGuard guard(stream.device.index);
+  if (shape.shared_bytes > 48 * 1024) {
+    check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
+        op);
+  }
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(stream.native)>>>(Params(args)...);
+  check(cudaGetLastError(), op);
+}
+
+/// Number of multiprocessors of the stream's device.
+[[nodiscard]] int multiprocessors(const Stream& stream);
+
+[[nodiscard]] inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace trinix::cuda

@@ -1,0 +1,26 @@
+#include <trinix/backends/cuda/check.h>
+#include <trinix/backends/cuda/probe.h>
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/error.h>
+
+namespace trinix::cuda {
+
+namespace {
+__global__ void probe_kernel() {}
+}  // namespace
+
+std::string compiled_architectures() { return TRINIX_CUDA_ARCHITECTURES; }
+
+void check_has_code(int index) {
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, probe_kernel) == cudaSuccess) return;
+  cudaGetLastError();
+  cudaDeviceProp p{};
+  check(cudaGetDeviceProperties(&p, index), "cudaGetDeviceProperties");
+  trinix::detail::fail<DeviceError>("cuda",
+                                    "this binary has no code for cuda:{} ({}, sm_{}{}): it was compiled for {}; "
+                                    "build with CMAKE_CUDA_ARCHITECTURES={}{}",
+                                    index, p.name, p.major, p.minor, compiled_architectures(), p.major, p.minor);
+}
+
+}  // namespace trinix::cuda

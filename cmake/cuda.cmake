@@ -1,0 +1,33 @@
+# Decides whether the CUDA backend is built (TRINIX_CUDA) and for which cards.
+if(TRINIX_CUDA STREQUAL "AUTO")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(TRINIX_WITH_CUDA ON)
+  else()
+    set(TRINIX_WITH_CUDA OFF)
+  endif()
+else()
+  set(TRINIX_WITH_CUDA ${TRINIX_CUDA})
+endif()
+
+if(TRINIX_WITH_CUDA)
+  # The machine's own card if it has one; otherwise the list below, for cards from 2020 on: A100, RTX 30, RTX 40, H100
+  # and H200 (the "a" gives access to wgmma), and PTX of the newest, which later cards compile at start.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+                    OUTPUT_VARIABLE cards OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE no_card)
+    if(no_card EQUAL 0 AND cards)
+      string(REGEX REPLACE "[.]" "" cards "${cards}")
+      string(REGEX REPLACE "\n" ";" cards "${cards}")
+      string(REGEX REPLACE "(^|;)90(;|$)" "\\190a\\2" cards "${cards}")
+      list(REMOVE_DUPLICATES cards)
+      list(TRANSFORM cards APPEND "-real")
+      set(CMAKE_CUDA_ARCHITECTURES ${cards})
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90a-real 90-virtual)
+    endif()
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+endif()
