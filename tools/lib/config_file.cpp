@@ -170,7 +170,8 @@ std::vector<ConfigChoice> choices_from_toml(std::string_view text, std::string_v
 
 std::vector<ConfigChoice> choices_from_json(std::string_view text, std::string_view source) {
   std::vector<ConfigChoice> choices;
-  for (const auto& [key, value] : parse_object(text, source).items()) {
+  const nlohmann::ordered_json json = parse_object(text, source);
+  for (const auto& [key, value] : json.items()) {
     ConfigChoice choice{key, "", detail::format("'{}' in '{}'", key, source)};
     Kind kind = Kind::number;
     if (value.is_string()) {
