@@ -1,6 +1,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12 warns of the deliberately undefined registers in its own intrinsics (GCC bug 105593) once Eigen is inlined.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 #include <Eigen/Core>
