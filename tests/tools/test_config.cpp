@@ -196,7 +196,7 @@ TEST(Config, ReadsJson) {
     return error_of<Error>([&] { (void)resolve_config(choices_from_json(text, "run.json"), {}); });
   };
   EXPECT_THAT(message("{\"lr\": 1e400}"), HasSubstr("'run.json' is not valid JSON"));
-  EXPECT_THAT(message("{\"lr\": NaN}"), HasSubstr("'run.json' is not valid JSON: parse error at line 1, column 9"));
+  EXPECT_THAT(message("{\"lr\": NaN}"), HasSubstr("'run.json' is not valid JSON: parse error at line 1, column 8"));
   EXPECT_THAT(message("[]"), HasSubstr("'run.json' is not a JSON object"));
   EXPECT_THAT(message("{\"layers\": 2.5}"), HasSubstr("'layers' in 'run.json' must be a whole number, not '2.5'"));
   EXPECT_THAT(message("{\"layers\": \"2\"}"), HasSubstr("must be a number, not a string"));

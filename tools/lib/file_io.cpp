@@ -64,7 +64,8 @@ void fail_io(std::string_view op, std::string_view action, const std::filesystem
 
 OutputFile::OutputFile(std::filesystem::path path, Mode mode, const FileCalls& calls)
     : path_(std::move(path)), calls_(calls) {
-  fd_ = open_retrying(path_, O_WRONLY | O_CREAT | (mode == Mode::append ? O_APPEND : O_TRUNC));
+  // Always at the end, also after truncate().
+  fd_ = open_retrying(path_, O_WRONLY | O_CREAT | O_APPEND | (mode == Mode::create ? O_TRUNC : 0));
   if (fd_ < 0) fail_io("save", "open", path_, errno);
   struct stat info {};
   if (::fstat(fd_, &info) == 0 && S_ISREG(info.st_mode)) size_ = static_cast<std::size_t>(info.st_size);

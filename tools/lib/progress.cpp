@@ -57,7 +57,7 @@ std::string count_text(double count) {
     count /= 1000;
     unit = larger;
   }
-  const int decimals = *unit == '\0' || count >= 99.95 ? 0 : count >= 9.995 ? 1 : 2;
+  const int decimals = count >= 99.95 ? 0 : count >= 9.995 ? 1 : 2;
   return detail::format("{:.{}f}{}", count, decimals, unit);
 }
 
