@@ -1,0 +1,10 @@
+# A shared library exports its own symbols only; see exports.map.
+function(trinix_export_own_symbols target)
+  get_target_property(type ${target} TYPE)
+  if(NOT type STREQUAL "SHARED_LIBRARY" OR NOT UNIX OR APPLE)
+    return()
+  endif()
+  set(map ${PROJECT_SOURCE_DIR}/cmake/exports.map)
+  target_link_options(${target} PRIVATE LINKER:--version-script=${map})
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${map})
+endfunction()
