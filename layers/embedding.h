@@ -1,0 +1,34 @@
+#pragma once
+
+#include <trinix/core/generator.h>
+#include <trinix/layers/module.h>
+
+/// @file
+/// A table of vectors, looked up by number.
+
+namespace trinix::nn {
+
+struct EmbeddingOptions {
+  std::int64_t num_embeddings = 0;
+  std::int64_t embedding_dim = 0;
+  double init_std = 1;  ///< rows from N(0, init_std^2)
+  TensorOptions tensor = {};
+  Generator* generator = nullptr;
+};
+
+/// Indices (...), i64 or i32 -> rows (..., embedding_dim). Parameter: weight (num_embeddings, embedding_dim).
+class Embedding : public Layer {
+ public:
+  /// @throws ConfigError unless both sizes are positive.
+  explicit Embedding(const EmbeddingOptions& options);
+
+  /// @throws IndexError naming an index outside the table, DtypeError.
+  [[nodiscard]] Tensor forward(const Tensor& indices) const override;
+
+  [[nodiscard]] const Tensor& weight() const { return weight_; }
+
+ private:
+  Tensor weight_;
+};
+
+}  // namespace trinix::nn

@@ -1,0 +1,61 @@
+#include <trinix/autograd/grad_mode.h>
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/error.h>
+#include <trinix/layers/kv_cache.h>
+
+namespace trinix::nn {
+
+using detail::fail;
+
+KvCache::KvCache(const KvCacheOptions& o) : options_(o) {
+  if (o.layers < 1 || o.batch < 1 || o.capacity < 1 || o.heads < 1 || o.head_dim < 1) {
+    fail<ConfigError>("KvCache", "layers {}, batch {}, capacity {}, heads {} and head_dim {} must all be positive",
+                      o.layers, o.batch, o.capacity, o.heads, o.head_dim);
+  }
+  const Shape shape{o.batch, o.heads, o.capacity, o.head_dim};
+  const TensorOptions tensor{o.tensor.dtype, o.tensor.device};
+  for (std::int64_t i = 0; i < o.layers; ++i) {
+    keys_.push_back(empty(shape, tensor));
+    values_.push_back(empty(shape, tensor));
+  }
+}
+
+std::pair<Tensor, Tensor> KvCache::append(std::int64_t layer, const Tensor& keys, const Tensor& values) {
+  if (layer < 0 || layer >= options_.layers) {
+    fail<IndexError>("KvCache", "layer {} of a cache for {} layers", layer, options_.layers);
+  }
+  const std::int64_t tokens = keys.rank() == 4 ? keys.size(1) : -1;
+  const Shape wanted{options_.batch, tokens, options_.heads, options_.head_dim};
+  if (keys.shape() != wanted || values.shape() != wanted) {
+    fail<ShapeError>("KvCache", "keys {} and values {} do not fit a cache of batch {}, heads {}, head_dim {}",
+                     keys.shape(), values.shape(), options_.batch, options_.heads, options_.head_dim);
+  }
+  if (length_ + tokens > options_.capacity) {
+    fail<ConfigError>("KvCache", "{} tokens behind the {} held exceed the capacity of {}: clear() or truncate() first",
+                      tokens, length_, options_.capacity);
+  }
+  const NoGrad no_grad;
+  const auto store = [&](const Tensor& memory, const Tensor& fresh) {
+    memory.narrow(2, length_, tokens).copy_(fresh.detach().permute({0, 2, 1, 3}));
+    return memory.narrow(2, 0, length_ + tokens).permute({0, 2, 1, 3});
+  };
+  const auto l = static_cast<std::size_t>(layer);
+  return {store(keys_[l], keys), store(values_[l], values)};
+}
+
+void KvCache::advance(std::int64_t tokens) {
+  if (tokens < 0 || length_ + tokens > options_.capacity) {
+    fail<ConfigError>("KvCache", "cannot advance by {} from {} in a capacity of {}", tokens, length_,
+                      options_.capacity);
+  }
+  length_ += tokens;
+}
+
+void KvCache::truncate(std::int64_t length) {
+  if (length < 0 || length > length_) {
+    fail<ConfigError>("KvCache", "cannot truncate to {} tokens: {} are held", length, length_);
+  }
+  length_ = length;
+}
+
+}  // namespace trinix::nn

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <utility>
+
+#include <trinix/core/kernel.h>
+#include <trinix/layers/module.h>
+
+/// @file
+/// Normalisation layers.
+
+namespace trinix::nn {
+
+struct LayerNormOptions {
+  std::int64_t features = 0;  ///< size of the last dim
+  double eps = 1e-5;
+  bool affine = true;  ///< with a weight
+  bool bias = true;    ///< with a bias too; means nothing without `affine`
+  TensorOptions tensor = {};
+  KernelChoice kernel = {};
+};
+
+/// (x - mean) / sqrt(var + eps) * weight + bias over the last dim. Ba et al., arXiv 1607.06450.
+/// Parameters: weight (features), ones; bias (features), zeros.
+class LayerNorm : public Layer {
+ public:
+  /// @throws ConfigError unless features and eps are positive.
+  explicit LayerNorm(const LayerNormOptions& options);
+
+  [[nodiscard]] Tensor forward(const Tensor& x) const override;
+  /// The residual step of a pre-norm block: {x + delta, norm of x + delta}. An undefined delta stands for 0.
+  [[nodiscard]] std::pair<Tensor, Tensor> add_and_norm(const Tensor& x, const Tensor& delta) const;
+
+  [[nodiscard]] const Tensor& weight() const { return weight_; }
+  [[nodiscard]] const Tensor& bias() const { return bias_; }
+
+ private:
+  Tensor weight_;
+  Tensor bias_;
+  double eps_;
+  KernelChoice kernel_;
+};
+
+}  // namespace trinix::nn
