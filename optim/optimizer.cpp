@@ -1,0 +1,91 @@
+#include <unordered_set>
+
+#include <trinix/autograd/grad_mode.h>
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/detail/tensor_set.h>
+#include <trinix/core/error.h>
+#include <trinix/optim/optimizer.h>
+
+namespace trinix::optim {
+
+using detail::fail;
+
+Optimizer::Optimizer(const char* name, std::vector<std::string> state_names)
+    : name_(name), state_names_(std::move(state_names)) {}
+
+void Optimizer::add_slots(const std::vector<NamedTensor>& parameters, std::size_t group) {
+  if (parameters.empty()) fail<ConfigError>(name_, "parameter group {} holds no parameters", group);
+  std::vector<Slot> all = slots_;
+  detail::TensorSet tensors;
+  std::unordered_set<std::string> names;
+  for (const Slot& slot : all) {
+    tensors.insert(slot.parameter);
+    names.insert(slot.name);
+  }
+  for (const auto& [given_name, tensor] : parameters) {
+    const std::string name = given_name.empty() ? std::to_string(all.size()) : given_name;
+    if (!tensor.defined()) fail<ConfigError>(name_, "the parameter '{}' is undefined", name);
+    if (!tensor.is_leaf()) {
+      fail<AutogradError>(name_, "the parameter '{}' was computed by an op: only leaves can be optimized", name);
+    }
+    if (!is_floating(tensor.dtype())) {
+      fail<DtypeError>(name_, "the parameter '{}' is {}: only floating-point tensors can be optimized", name,
+                       tensor.dtype());
+    }
+    const auto place = tensors.insert(tensor);
+    if (!place.is_new) {
+      fail<ConfigError>(name_, "the parameter '{}' is given twice: it is '{}' of group {} too", name,
+                        all[place.index].name, all[place.index].group);
+    }
+    if (!names.insert(name).second) fail<ConfigError>(name_, "two parameters have the name '{}'", name);
+    all.push_back({.name = name, .parameter = tensor, .group = group});
+  }
+  slots_ = std::move(all);
+}
+
+void Optimizer::zero_grad() const {
+  for (const Slot& slot : slots_) slot.parameter.zero_grad();
+}
+
+std::vector<Tensor> Optimizer::parameters() const {
+  std::vector<Tensor> all;
+  for (const Slot& slot : slots_) all.push_back(slot.parameter);
+  return all;
+}
+
+std::vector<std::string> Optimizer::without_grad() const {
+  std::vector<std::string> names;
+  for (const Slot& slot : slots_) {
+    if (!slot.parameter.grad().defined()) names.push_back(slot.name);
+  }
+  return names;
+}
+
+void Optimizer::prepare_state(Slot& slot) const {
+  const Tensor& p = slot.parameter;
+  const DType dtype = compute_type(p.dtype());
+  if (slot.state.empty()) {
+    for (std::size_t i = 0; i < state_names_.size(); ++i) {
+      slot.state.push_back(zeros(p.shape(), {dtype, p.device()}));
+    }
+  }
+  for (Tensor& state : slot.state) state = state.to(dtype).to(p.device());
+}
+
+Tensor Optimizer::gradient_of(const Slot& slot) const {
+  const Tensor gradient = slot.parameter.grad();
+  if (!gradient.defined()) return {};
+  if (!slot.parameter.is_contiguous()) {
+    fail<AutogradError>(name_, "the parameter '{}' of strides {} is not row-major: give it contiguous() data",
+                        slot.name, slot.parameter.strides());
+  }
+  return gradient.contiguous();
+}
+
+std::vector<NamedTensor> unnamed(const std::vector<Tensor>& parameters) {
+  std::vector<NamedTensor> named;
+  for (const Tensor& t : parameters) named.push_back({"", t});
+  return named;
+}
+
+}  // namespace trinix::optim
