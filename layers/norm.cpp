@@ -1,4 +1,3 @@
-#include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/norm.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -18,8 +17,8 @@ LayerNorm::LayerNorm(const LayerNormOptions& o) : eps_(o.eps), kernel_(o.kernel)
 Tensor LayerNorm::forward(const Tensor& x) const { return layer_norm(x, weight_, bias_, eps_, kernel_); }
 
 std::pair<Tensor, Tensor> LayerNorm::add_and_norm(const Tensor& x, const Tensor& delta) const {
-  const Tensor sum = delta.defined() ? x + delta : x;
-  return {sum, forward(sum)};
+  if (!delta.defined()) return {x, forward(x)};
+  return add_layer_norm(x, delta, weight_, bias_, eps_, kernel_);
 }
 
 }  // namespace trinix::nn

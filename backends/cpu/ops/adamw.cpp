@@ -1,8 +1,8 @@
 #include <cmath>
 #include <vector>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/pieces.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/adamw.h>
 
 namespace trinix::cpu {
