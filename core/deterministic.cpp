@@ -1,0 +1,14 @@
+#include <trinix/core/deterministic.h>
+
+#include <atomic>
+
+namespace trinix {
+
+namespace {
+std::atomic<bool> deterministic{false};
+}
+
+void set_deterministic(bool on) { deterministic.store(on, std::memory_order_relaxed); }
+bool is_deterministic() { return deterministic.load(std::memory_order_relaxed); }
+
+}  // namespace trinix
