@@ -1,11 +1,9 @@
-#include <trinix/backends/cuda/blas/library.h>
-
 #include <dlfcn.h>
-
 #include <map>
 #include <mutex>
 #include <string>
 
+#include <trinix/backends/cuda/blas/library.h>
 #include <trinix/backends/cuda/check.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -20,8 +18,10 @@ void* open_library() {
   const std::string name = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
   void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
-    fail<DeviceError>("matmul", "matrix products on CUDA need {}: {}; install cuBLAS of CUDA {} or add its folder to "
-                      "LD_LIBRARY_PATH", name, dlerror(), CUBLAS_VER_MAJOR);
+    fail<DeviceError>("matmul",
+                      "matrix products on CUDA need {}: {}; install cuBLAS of CUDA {} or add its folder to "
+                      "LD_LIBRARY_PATH",
+                      name, dlerror(), CUBLAS_VER_MAJOR);
   }
   return library;
 }

@@ -1,5 +1,3 @@
-#include <trinix/backends/cuda/blas/product.h>
-
 #include <array>
 #include <map>
 #include <memory>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include <trinix/backends/cuda/blas/library.h>
+#include <trinix/backends/cuda/blas/product.h>
 #include <trinix/backends/cuda/blas/tuning.h>
 #include <trinix/backends/cuda/check.h>
 #include <trinix/core/detail/fail.h>
@@ -19,11 +18,16 @@ namespace {
 
 cudaDataType_t data_type(DType t) {
   switch (t) {
-    case DType::f64: return CUDA_R_64F;
-    case DType::f32: return CUDA_R_32F;
-    case DType::bf16: return CUDA_R_16BF;
-    case DType::f16: return CUDA_R_16F;
-    default: trinix::detail::fail<DtypeError>("matmul", "takes floating-point tensors, got {}", t);
+    case DType::f64:
+      return CUDA_R_64F;
+    case DType::f32:
+      return CUDA_R_32F;
+    case DType::bf16:
+      return CUDA_R_16BF;
+    case DType::f16:
+      return CUDA_R_16F;
+    default:
+      trinix::detail::fail<DtypeError>("matmul", "takes floating-point tensors, got {}", t);
   }
 }
 
@@ -37,10 +41,24 @@ std::uint32_t alignment_of(const void* p) {
 using PlanKey = std::array<std::int64_t, 18>;
 
 PlanKey key_of(const Product& p, int device) {
-  return {device, p.m, p.n, p.k, p.batch, static_cast<int>(p.dtype), p.a.ld, p.b.ld, p.out.ld, p.a.batch_stride,
-          p.b.batch_stride, p.out.batch_stride, p.a.transposed ? 1 : 0, p.b.transposed ? 1 : 0,
-          p.bias != nullptr ? 1 : 0, p.accumulate ? 1 : 0,
-          std::min({alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.out.data)}), alignment_of(p.bias)};
+  return {device,
+          p.m,
+          p.n,
+          p.k,
+          p.batch,
+          static_cast<int>(p.dtype),
+          p.a.ld,
+          p.b.ld,
+          p.out.ld,
+          p.a.batch_stride,
+          p.b.batch_stride,
+          p.out.batch_stride,
+          p.a.transposed ? 1 : 0,
+          p.b.transposed ? 1 : 0,
+          p.bias != nullptr ? 1 : 0,
+          p.accumulate ? 1 : 0,
+          std::min({alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.out.data)}),
+          alignment_of(p.bias)};
 }
 
 /// Descriptors and the chosen algorithm of one kind of product.
@@ -120,7 +138,8 @@ class Plan {
     check_blas(lib.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
     const std::size_t bytes = workspace_of(device).bytes;
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-      check_blas(lib.preference_set(preference, attribute, &value, sizeof(value)), "cublasLtMatmulPreferenceSetAttribute");
+      check_blas(lib.preference_set(preference, attribute, &value, sizeof(value)),
+                 "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p.b.data));
@@ -138,10 +157,9 @@ class Plan {
     }
     found.resize(static_cast<std::size_t>(count));
     const auto key = key_of(p, device);
-    const std::size_t best = tuned_choice(key, p, device, found.size(), [&](std::size_t i, const Product& trial,
-                                                                            const Stream& stream) {
-      run(trial, stream, &found[i].algo);
-    });
+    const std::size_t best = tuned_choice(
+        key, p, device, found.size(),
+        [&](std::size_t i, const Product& trial, const Stream& stream) { run(trial, stream, &found[i].algo); });
     algorithm_ = found[best].algo;
   }
 

@@ -19,7 +19,8 @@ struct Matrix {
   bool transposed = false;
 };
 
-/// out (m, n) = a (m, k) b (k, n) + (accumulate ? out : 0) + bias (n, optional), `batch` times. `out` is not transposed.
+/// out (m, n) = a (m, k) b (k, n) + (accumulate ? out : 0) + bias (n, optional), `batch` times. `out` is not
+/// transposed.
 struct Product {
   std::int64_t m = 0;
   std::int64_t n = 0;

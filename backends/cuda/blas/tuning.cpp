@@ -1,19 +1,17 @@
-#include <trinix/backends/cuda/blas/tuning.h>
-
-#include <cuda_runtime_api.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
+#include <cuda_runtime_api.h>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <mutex>
 #include <sstream>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include <trinix/backends/cuda/blas/library.h>
+#include <trinix/backends/cuda/blas/tuning.h>
 #include <trinix/backends/cuda/check.h>
 #include <trinix/core/deterministic.h>
 
@@ -33,7 +31,8 @@ std::string file_name(int device) {
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
   std::string model(p.name);
-  std::replace_if(model.begin(), model.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+  std::replace_if(
+      model.begin(), model.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
   return "matmul_" + model + "_" + std::to_string(blas_library().version()) + ".txt";
 }
 
@@ -149,7 +148,8 @@ std::size_t tuned_choice(const std::array<std::int64_t, 18>& key, const Product&
   if (work < kWorthTuning || capture != cudaStreamCaptureStatusNone) return 0;
   Product trial = product;
   Backend& backend = backend_of(Device::cuda(device));
-  const std::int64_t elements = (product.batch - 1) * product.out.batch_stride + (product.m - 1) * product.out.ld + product.n;
+  const std::int64_t elements =
+      (product.batch - 1) * product.out.batch_stride + (product.m - 1) * product.out.ld + product.n;
   const std::size_t bytes = static_cast<std::size_t>(elements) * size_of(product.dtype);
   trial.out.data = backend.allocate(bytes, device);
   backend.zero(trial.out.data, bytes, stream);
