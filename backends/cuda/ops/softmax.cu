@@ -1,0 +1,131 @@
+#include <trinix/backends/cuda/device/reduce.cuh>
+#include <trinix/backends/cuda/device/vector.cuh>
+#include <trinix/backends/cuda/map.cuh>
+#include <trinix/backends/dispatch.h>
+#include <trinix/core/ops/softmax.h>
+
+namespace trinix::cuda {
+
+namespace {
+
+/// Where the rows lie: outer walk over all dims but the softmax dim, and the step along it.
+struct RowGeometry {
+  DeviceWalk<3> rows;
+  std::int64_t count = 0;
+  std::int64_t length = 0;
+  std::int64_t steps[3] = {0, 0, 0};
+};
+
+RowGeometry row_geometry(int dim, View a, View b, View c) {
+  RowGeometry g;
+  g.length = a.shape[dim];
+  int i = 0;
+  for (View* v : {&a, &b, &c}) {
+    g.steps[i++] = v->strides[dim];
+    v->shape[dim] = 1;
+  }
+  g.count = a.numel();
+  g.rows = internal::to_device(make_walk<3>({&a, &b, &c}), 1);
+  return g;
+}
+
+/// Maximum and sum of exp(x - maximum) in one sweep (Milakov and Gimelshein, arXiv 1805.02867).
+template <class C>
+struct Statistics {
+  C max;
+  C sum;
+};
+
+template <class C>
+struct MergeStatistics {
+  __device__ Statistics<C> operator()(Statistics<C> a, Statistics<C> b) const {
+    const C m = a.max > b.max || a.max != a.max ? a.max : b.max;
+    const auto scaled = [m](Statistics<C> s) { return s.max == m ? s.sum : s.sum * exp(s.max - m); };
+    return {m, scaled(a) + scaled(b)};
+  }
+};
+
+/// One block per row. Two sweeps over x, the second mostly from L2. Floor: one read and one write.
+template <int kThreads, class T>
+__global__ void __launch_bounds__(kThreads) softmax_kernel(RowGeometry g, const T* x, T* y, bool log_form) {
+  using C = compute_t<T>;
+  __shared__ Statistics<C> shared[kThreads / kWarp];
+  std::int64_t at[3];
+  g.rows.offsets(blockIdx.x, at);
+  const T* row = x + at[0];
+  T* out = y + at[1];
+  Statistics<C> s{-static_cast<C>(INFINITY), C(0)};
+  for (std::int64_t i = threadIdx.x; i < g.length; i += kThreads) {
+    const C v = widen(row[i * g.steps[0]]);
+    s = v == -static_cast<C>(INFINITY) ? s : MergeStatistics<C>()(s, {v, C(1)});
+  }
+  s = block_combine<kThreads>(s, MergeStatistics<C>(), shared);
+  const bool empty = s.sum == C(0);  // a row of only -inf: zeros, never NaN
+  const C inverse = empty ? C(0) : C(1) / s.sum;
+  const C log_sum = empty ? C(0) : log(s.sum);
+  for (std::int64_t i = threadIdx.x; i < g.length; i += kThreads) {
+    const C v = widen(row[i * g.steps[0]]);
+    const C centred = empty ? -static_cast<C>(INFINITY) : v - s.max;
+    out[i * g.steps[1]] = narrow_to<T>(log_form ? centred - log_sum : exp(centred) * inverse);
+  }
+}
+
+/// softmax: dx = y (dy - sum(dy y)); log-softmax: dx = dy - exp(y) sum(dy).
+template <int kThreads, class T>
+__global__ void __launch_bounds__(kThreads)
+    softmax_backward_kernel(RowGeometry g, const T* y, const T* dy, T* dx, bool log_form) {
+  using C = compute_t<T>;
+  __shared__ C shared[kThreads / kWarp];
+  std::int64_t at[3];
+  g.rows.offsets(blockIdx.x, at);
+  C sum = 0;
+  for (std::int64_t i = threadIdx.x; i < g.length; i += kThreads) {
+    const C d = widen(dy[at[1] + i * g.steps[1]]);
+    sum += log_form ? d : d * widen(y[at[0] + i * g.steps[0]]);
+  }
+  sum = block_combine<kThreads>(sum, Plus(), shared);
+  for (std::int64_t i = threadIdx.x; i < g.length; i += kThreads) {
+    const C d = widen(dy[at[1] + i * g.steps[1]]);
+    const C v = widen(y[at[0] + i * g.steps[0]]);
+    dx[at[2] + i * g.steps[2]] = narrow_to<T>(log_form ? d - exp(v) * sum : v * (d - sum));
+  }
+}
+
+/// Threads per row: a warp for short rows, where more would idle.
+template <class F>
+void with_threads(std::int64_t length, F f) {
+  if (length <= 128) return f.template operator()<32>();
+  if (length <= 2048) return f.template operator()<128>();
+  f.template operator()<512>();
+}
+
+void softmax_forward(const Softmax::Forward& args, const Stream& stream) {
+  const RowGeometry g = row_geometry(args.dim, args.x, args.y, args.y);
+  if (g.count == 0 || g.length == 0) return;
+  dispatch_floating(args.x.dtype, "softmax", [&]<class T>() {
+    with_threads(g.length, [&]<int kThreads>() {
+      const LaunchShape shape{.grid = dim3(static_cast<unsigned>(g.count)), .block = dim3(kThreads)};
+      launch("softmax", softmax_kernel<kThreads, T>, shape, stream, g, args.x.as<T>(), args.y.as<T>(), args.log);
+    });
+  });
+}
+
+void softmax_backward(const Softmax::Backward& args, const Stream& stream) {
+  const RowGeometry g = row_geometry(args.dim, args.y, args.dy, args.dx);
+  if (g.count == 0 || g.length == 0) return;
+  dispatch_floating(args.y.dtype, "softmax", [&]<class T>() {
+    with_threads(g.length, [&]<int kThreads>() {
+      const LaunchShape shape{.grid = dim3(static_cast<unsigned>(g.count)), .block = dim3(kThreads)};
+      launch("softmax", softmax_backward_kernel<kThreads, T>, shape, stream, g, args.y.as<T>(), args.dy.as<T>(),
+             args.dx.as<T>(), args.log);
+    });
+  });
+}
+
+}  // namespace
+
+void register_softmax() {
+  register_kernel<Softmax>({"cuda", Kernel::fused, DeviceType::cuda, 0, nullptr, softmax_forward, softmax_backward});
+}
+
+}  // namespace trinix::cuda
