@@ -56,6 +56,37 @@ enum class UnaryFn : std::uint8_t {
   mish,          ///< x * tanh(softplus(x)); Misra, arXiv 1908.08681
 };
 
+/// Which tensor of the forward the backward reads, so that the other need not be kept.
+enum class UnarySaved : std::uint8_t { nothing, x, y };
+
+[[nodiscard]] constexpr UnarySaved saved_by(UnaryFn fn) {
+  switch (fn) {
+    case UnaryFn::add_scalar:
+    case UnaryFn::mul_scalar:
+    case UnaryFn::rsub_scalar:
+    case UnaryFn::neg:
+    case UnaryFn::sign:
+    case UnaryFn::logical_not:
+    case UnaryFn::div_scalar:
+    case UnaryFn::floor:
+    case UnaryFn::ceil:
+    case UnaryFn::round:
+    case UnaryFn::trunc:
+      return UnarySaved::nothing;
+    case UnaryFn::exp:
+    case UnaryFn::sqrt:
+    case UnaryFn::rsqrt:
+    case UnaryFn::reciprocal:
+    case UnaryFn::tan:
+    case UnaryFn::tanh:
+    case UnaryFn::sigmoid:
+    case UnaryFn::relu:
+      return UnarySaved::y;
+    default:
+      return UnarySaved::x;
+  }
+}
+
 struct Unary {
   static constexpr const char* kName = "unary";
   static constexpr bool kHasReference = false;
@@ -66,11 +97,10 @@ struct Unary {
     Scalar a = 0;
     Scalar b = 0;
   };
-  /// dx = f'(x) * dy in one pass. Both x and y of the forward are given; a formula uses whichever is better for it.
+  /// dx = f'(x) * dy in one pass. Floating point.
   struct Backward {
     UnaryFn fn;
-    View x;
-    View y;
+    View saved;  ///< the tensor that saved_by(fn) names; undefined when it names none
     View dy;
     View dx;
     Scalar a = 0;

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include <trinix/core/dtype.h>
+
+/// @file
+/// Short runs of elements, brought into L1 as the type in which a kernel computes. A kernel then needs one loop per
+/// compute type, over contiguous memory, and 16-bit storage and odd strides cost two cheap passes over L1.
+
+namespace trinix::cpu {
+
+/// Elements of a piece: small enough for two of them to stay in L1, large enough to hide the overhead of a call.
+inline constexpr std::int64_t kPiece = 512;
+
+template <class C, class T>
+constexpr C widen(T v) {
+  if constexpr (std::is_same_v<T, float16> || std::is_same_v<T, bfloat16>) {
+    return static_cast<C>(static_cast<float>(v));
+  } else {
+    return static_cast<C>(v);
+  }
+}
+
+template <class T, class C>
+constexpr T narrow(C v) {
+  if constexpr (std::is_same_v<T, float16> || std::is_same_v<T, bfloat16>) {
+    return T(static_cast<float>(v));
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return v != C(0);
+  } else {
+    return static_cast<T>(v);
+  }
+}
+
+template <class C, class T>
+void load_piece(C* to, const T* from, std::int64_t stride, std::int64_t n) {
+  if (stride == 1) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) to[i] = widen<C>(from[i]);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = widen<C>(from[i * stride]);
+  }
+}
+
+template <class T, class C>
+void store_piece(T* to, std::int64_t stride, const C* from, std::int64_t n) {
+  if (stride == 1) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) to[i] = narrow<T>(from[i]);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) to[i * stride] = narrow<T>(from[i]);
+  }
+}
+
+/// `n` elements as C: where they lie if they can be used as they are, otherwise copied to `buffer`.
+template <class C, class T>
+const C* piece(const T* from, std::int64_t stride, std::int64_t n, C* buffer) {
+  if constexpr (std::is_same_v<C, T>) {
+    if (stride == 1) return from;
+  }
+  load_piece(buffer, from, stride, n);
+  return buffer;
+}
+
+}  // namespace trinix::cpu
