@@ -1,6 +1,5 @@
-#include <trinix/backends/cpu/reduction.h>
-
 #include <trinix/backends/cpu/dispatch.h>
+#include <trinix/backends/cpu/reduction.h>
 
 namespace trinix::cpu {
 
@@ -10,7 +9,9 @@ namespace {
 /// inside would read the same element again and again.
 void sort_and_merge(Axes& axes) {
   Axis* begin = axes.list.data();
-  const auto key = [](const Axis& a) { return a.x_stride == 0 ? std::numeric_limits<std::int64_t>::max() : a.x_stride; };
+  const auto key = [](const Axis& a) {
+    return a.x_stride == 0 ? std::numeric_limits<std::int64_t>::max() : a.x_stride;
+  };
   std::stable_sort(begin, begin + axes.count, [&](const Axis& a, const Axis& b) { return key(a) > key(b); });
   int last = 0;
   for (int i = 1; i < axes.count; ++i) {

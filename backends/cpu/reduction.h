@@ -70,12 +70,14 @@ const C* load_from(const void* data, std::int64_t offset, std::int64_t stride, s
 /// Receives finished outputs [begin, begin + n), in the wide type, from several threads. It may change the values.
 template <class W>
 struct Emit {
-  void* context;
-  void (*call)(void* context, std::int64_t begin, W* values, std::int64_t n);
+  const void* context;
+  void (*call)(const void* context, std::int64_t begin, W* values, std::int64_t n);
 
   template <class F>
-  static Emit to(F& f) {
-    return {&f, [](void* c, std::int64_t begin, W* values, std::int64_t n) { (*static_cast<F*>(c))(begin, values, n); }};
+  static Emit to(const F& f) {
+    return {&f, [](const void* c, std::int64_t begin, W* values, std::int64_t n) {
+              (*static_cast<const F*>(c))(begin, values, n);
+            }};
   }
 };
 
@@ -84,7 +86,9 @@ struct Emit {
 struct JoinBySum {
   static constexpr int kCost = 1;
   template <class C>
-  static C identity() { return 0; }
+  static C identity() {
+    return 0;
+  }
   template <class C>
   static C join(C a, C b) {
     if constexpr (std::is_integral_v<C>) {  // wraps
@@ -97,13 +101,17 @@ struct JoinBySum {
 
 struct Sum : JoinBySum {
   template <class C>
-  static C map(C x, C) { return x; }
+  static C map(C x, C) {
+    return x;
+  }
 };
 
 /// sum of (x - shift)^2
 struct SumSquares : JoinBySum {
   template <class C>
-  static C map(C x, C shift) { return (x - shift) * (x - shift); }
+  static C map(C x, C shift) {
+    return (x - shift) * (x - shift);
+  }
 };
 
 namespace internal {

@@ -38,25 +38,37 @@ constexpr C wrap_mul(C x, C y) {
 struct AddScalar {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) { return C(Wrapping<C>(x) + Wrapping<C>(k.a)); }
+  static C value(C x, Constants<C> k) {
+    return C(Wrapping<C>(x) + Wrapping<C>(k.a));
+  }
   template <class C>
-  static C gradient(C dy, C, Constants<C>) { return dy; }
+  static C gradient(C dy, C, Constants<C>) {
+    return dy;
+  }
 };
 
 struct MulScalar {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) { return wrap_mul(x, k.a); }
+  static C value(C x, Constants<C> k) {
+    return wrap_mul(x, k.a);
+  }
   template <class C>
-  static C gradient(C dy, C, Constants<C> k) { return dy * k.a; }
+  static C gradient(C dy, C, Constants<C> k) {
+    return dy * k.a;
+  }
 };
 
 struct RsubScalar {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) { return C(Wrapping<C>(k.a) - Wrapping<C>(x)); }
+  static C value(C x, Constants<C> k) {
+    return C(Wrapping<C>(k.a) - Wrapping<C>(x));
+  }
   template <class C>
-  static C gradient(C dy, C, Constants<C>) { return -dy; }
+  static C gradient(C dy, C, Constants<C>) {
+    return -dy;
+  }
 };
 
 struct Clamp {
@@ -67,7 +79,9 @@ struct Clamp {
     return x > k.b ? k.b : x;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) { return (x < k.a) | (x > k.b) ? C(0) : dy; }
+  static C gradient(C dy, C x, Constants<C> k) {
+    return (x < k.a) | (x > k.b) ? C(0) : dy;
+  }
 };
 
 struct Neg {
@@ -78,7 +92,9 @@ struct Neg {
     return -x;
   }
   template <class C>
-  static C gradient(C dy, C, Constants<C>) { return -dy; }
+  static C gradient(C dy, C, Constants<C>) {
+    return -dy;
+  }
 };
 
 struct Abs {
@@ -89,7 +105,9 @@ struct Abs {
     return x < C(0) ? Neg::value(x, k) : x;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return x == 0 ? C(0) : (x < 0 ? -dy : dy); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return x == 0 ? C(0) : (x < 0 ? -dy : dy);
+  }
 };
 
 struct Sign {
@@ -100,103 +118,153 @@ struct Sign {
     return x == x ? s : x;
   }
   template <class C>
-  static C gradient(C, C, Constants<C>) { return 0; }
+  static C gradient(C, C, Constants<C>) {
+    return 0;
+  }
 };
 
 struct Square {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) { return wrap_mul(x, x); }
+  static C value(C x, Constants<C>) {
+    return wrap_mul(x, x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy * (x + x); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy * (x + x);
+  }
 };
 
 struct DivScalar {
   static constexpr int kCost = 2;
   template <class C>
-  static C value(C x, Constants<C> k) { return x / k.a; }
+  static C value(C x, Constants<C> k) {
+    return x / k.a;
+  }
   template <class C>
-  static C gradient(C dy, C, Constants<C> k) { return dy / k.a; }
+  static C gradient(C dy, C, Constants<C> k) {
+    return dy / k.a;
+  }
 };
 
 struct RdivScalar {
   static constexpr int kCost = 2;
   template <class C>
-  static C value(C x, Constants<C> k) { return k.a / x; }
+  static C value(C x, Constants<C> k) {
+    return k.a / x;
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) { return -dy * (k.a / x / x); }
+  static C gradient(C dy, C x, Constants<C> k) {
+    return -dy * (k.a / x / x);
+  }
 };
 
 struct PowScalar {
   static constexpr int kCost = 30;
   template <class C>
-  static C value(C x, Constants<C> k) { return std::pow(x, k.a); }
+  static C value(C x, Constants<C> k) {
+    return std::pow(x, k.a);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) { return k.a == 0 ? C(0) : dy * (k.a * std::pow(x, k.a - 1)); }
+  static C gradient(C dy, C x, Constants<C> k) {
+    return k.a == 0 ? C(0) : dy * (k.a * std::pow(x, k.a - 1));
+  }
 };
 
 struct Exp {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::exp(x); }
+  static C value(C x, Constants<C>) {
+    return vm::exp(x);
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return dy * y; }
+  static C gradient(C dy, C y, Constants<C>) {
+    return dy * y;
+  }
 };
 
 struct Expm1 {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::expm1(x); }
+  static C value(C x, Constants<C>) {
+    return vm::expm1(x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy * vm::exp(x); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy * vm::exp(x);
+  }
 };
 
 struct Log {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::log(x); }
+  static C value(C x, Constants<C>) {
+    return vm::log(x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy / x; }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy / x;
+  }
 };
 
 struct Log1p {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::log1p(x); }
+  static C value(C x, Constants<C>) {
+    return vm::log1p(x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy / (x + 1); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy / (x + 1);
+  }
 };
 
 struct Log2 {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::log2(x); }
+  static C value(C x, Constants<C>) {
+    return vm::log2(x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy / (x * C(0.693147180559945309417)); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy / (x * C(0.693147180559945309417));
+  }
 };
 
 struct Sqrt {
   static constexpr int kCost = 3;
   template <class C>
-  static C value(C x, Constants<C>) { return std::sqrt(x); }
+  static C value(C x, Constants<C>) {
+    return std::sqrt(x);
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return dy * C(0.5) / y; }
+  static C gradient(C dy, C y, Constants<C>) {
+    return dy * C(0.5) / y;
+  }
 };
 
 struct Rsqrt {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) { return 1 / std::sqrt(x); }
+  static C value(C x, Constants<C>) {
+    return 1 / std::sqrt(x);
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return dy * (C(-0.5) * y * y * y); }
+  static C gradient(C dy, C y, Constants<C>) {
+    return dy * (C(-0.5) * y * y * y);
+  }
 };
 
 struct Reciprocal {
   static constexpr int kCost = 2;
   template <class C>
-  static C value(C x, Constants<C>) { return 1 / x; }
+  static C value(C x, Constants<C>) {
+    return 1 / x;
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return -dy * (y * y); }
+  static C gradient(C dy, C y, Constants<C>) {
+    return -dy * (y * y);
+  }
 };
 
 /// Arguments that the vectorised sine and cosine reduce correctly.
@@ -206,48 +274,70 @@ struct Sin {
   static constexpr int kCost = 5;
   static bool covers(float x) { return in_trigonometric_range(x); }
   template <class C>
-  static C value(C x, Constants<C>) { return vm::sin(x); }
+  static C value(C x, Constants<C>) {
+    return vm::sin(x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy * vm::cos(x); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy * vm::cos(x);
+  }
 };
 
 struct Cos {
   static constexpr int kCost = 5;
   static bool covers(float x) { return in_trigonometric_range(x); }
   template <class C>
-  static C value(C x, Constants<C>) { return vm::cos(x); }
+  static C value(C x, Constants<C>) {
+    return vm::cos(x);
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return -dy * vm::sin(x); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return -dy * vm::sin(x);
+  }
 };
 
 struct Tan {
   static constexpr int kCost = 30;
   template <class C>
-  static C value(C x, Constants<C>) { return std::tan(x); }
+  static C value(C x, Constants<C>) {
+    return std::tan(x);
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return dy * (1 + y * y); }
+  static C gradient(C dy, C y, Constants<C>) {
+    return dy * (1 + y * y);
+  }
 };
 
 struct Tanh {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::tanh(x); }
+  static C value(C x, Constants<C>) {
+    return vm::tanh(x);
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return dy * (1 - y * y); }
+  static C gradient(C dy, C y, Constants<C>) {
+    return dy * (1 - y * y);
+  }
 };
 
 struct Sigmoid {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::sigmoid(x); }
+  static C value(C x, Constants<C>) {
+    return vm::sigmoid(x);
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return dy * (y * (1 - y)); }
+  static C gradient(C dy, C y, Constants<C>) {
+    return dy * (y * (1 - y));
+  }
 };
 
 struct Erf {
   static constexpr int kCost = 8;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::erf(x); }
+  static C value(C x, Constants<C>) {
+    return vm::erf(x);
+  }
   template <class C>
   static C gradient(C dy, C x, Constants<C>) {
     return dy * (C(1.12837916709551257390) * vm::exp(-x * x));  // 2 / sqrt(pi)
@@ -258,40 +348,58 @@ struct Erf {
 struct Flat {
   static constexpr int kCost = 1;
   template <class C>
-  static C gradient(C, C, Constants<C>) { return 0; }
+  static C gradient(C, C, Constants<C>) {
+    return 0;
+  }
 };
 
 struct Floor : Flat {
   template <class C>
-  static C value(C x, Constants<C>) { return std::floor(x); }
+  static C value(C x, Constants<C>) {
+    return std::floor(x);
+  }
 };
 struct Ceil : Flat {
   template <class C>
-  static C value(C x, Constants<C>) { return std::ceil(x); }
+  static C value(C x, Constants<C>) {
+    return std::ceil(x);
+  }
 };
 struct Round : Flat {
   template <class C>
-  static C value(C x, Constants<C>) { return std::nearbyint(x); }
+  static C value(C x, Constants<C>) {
+    return std::nearbyint(x);
+  }
 };
 struct Trunc : Flat {
   template <class C>
-  static C value(C x, Constants<C>) { return std::trunc(x); }
+  static C value(C x, Constants<C>) {
+    return std::trunc(x);
+  }
 };
 
 struct Relu {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) { return x < 0 ? C(0) : x; }
+  static C value(C x, Constants<C>) {
+    return x < 0 ? C(0) : x;
+  }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) { return y <= 0 ? C(0) : dy; }
+  static C gradient(C dy, C y, Constants<C>) {
+    return y <= 0 ? C(0) : dy;
+  }
 };
 
 struct LeakyRelu {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) { return x < 0 ? k.a * x : x; }
+  static C value(C x, Constants<C> k) {
+    return x < 0 ? k.a * x : x;
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) { return x <= 0 ? k.a * dy : dy; }
+  static C gradient(C dy, C x, Constants<C> k) {
+    return x <= 0 ? k.a * dy : dy;
+  }
 };
 
 struct Elu {
@@ -322,25 +430,37 @@ C gate_gradient(C dy, C x, C c) {
 struct Silu {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) { return gate(x, C(1)); }
+  static C value(C x, Constants<C>) {
+    return gate(x, C(1));
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return gate_gradient(dy, x, C(1)); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return gate_gradient(dy, x, C(1));
+  }
 };
 
 struct QuickGelu {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) { return gate(x, C(1.702)); }
+  static C value(C x, Constants<C>) {
+    return gate(x, C(1.702));
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return gate_gradient(dy, x, C(1.702)); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return gate_gradient(dy, x, C(1.702));
+  }
 };
 
 struct Softplus {
   static constexpr int kCost = 9;
   template <class C>
-  static C value(C x, Constants<C>) { return vm::log1p(vm::exp(-std::fabs(x))) + (x > 0 ? x : C(0)); }
+  static C value(C x, Constants<C>) {
+    return vm::log1p(vm::exp(-std::fabs(x))) + (x > 0 ? x : C(0));
+  }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return dy * vm::sigmoid(x); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return dy * vm::sigmoid(x);
+  }
 };
 
 /// (1 + tanh u) / 2 is sigmoid(2u), which takes one exponential and one division.
@@ -366,9 +486,13 @@ struct GeluTanh {
 struct GeluErf {
   static constexpr int kCost = 9;
   template <class C>
-  static C cdf(C x) { return C(0.5) * (1 + vm::erf(x * C(0.70710678118654752440))); }
+  static C cdf(C x) {
+    return C(0.5) * (1 + vm::erf(x * C(0.70710678118654752440)));
+  }
   template <class C>
-  static C value(C x, Constants<C>) { return x * cdf(x); }
+  static C value(C x, Constants<C>) {
+    return x * cdf(x);
+  }
   template <class C>
   static C gradient(C dy, C x, Constants<C>) {
     const C density = C(0.39894228040143267794) * vm::exp(C(-0.5) * x * x);  // 1 / sqrt(2 pi)
@@ -384,7 +508,9 @@ struct SquaredRelu {
     return r * r;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) { return x <= 0 ? C(0) : dy * (x + x); }
+  static C gradient(C dy, C x, Constants<C>) {
+    return x <= 0 ? C(0) : dy * (x + x);
+  }
 };
 
 /// tanh(softplus(x)) = w / (w + 2) with w = e^x (e^x + 2).

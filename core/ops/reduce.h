@@ -22,7 +22,8 @@ enum class ReduceFn : std::uint8_t {
 };
 
 /// `out` has the rank of `x`, with size 1 in every reduced dim and equal sizes in the others.
-/// Accumulates in f32 or wider, whatever the storage. dtype of out: as in ReduceFn, otherwise that of x.
+/// Accumulates in f32 or wider, whatever the storage. dtype of out: as in ReduceFn, otherwise that of x or, for 16-bit
+/// storage, f32.
 struct Reduce {
   static constexpr const char* kName = "reduce";
   static constexpr bool kHasReference = false;
@@ -54,7 +55,7 @@ struct Variance {
   static constexpr bool kHasReference = false;
   struct Forward {
     View x;
-    View mean;  ///< written too; shape and dtype of out
+    View mean;  ///< written too; shape and dtype of out, which may be f32 for 16-bit storage
     View out;
     double correction;
   };

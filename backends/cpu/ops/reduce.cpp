@@ -1,10 +1,9 @@
-#include <trinix/core/ops/reduce.h>
-
 #include <cmath>
 
 #include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/reduction.h>
 #include <trinix/backends/cpu/vector_math.h>
+#include <trinix/core/ops/reduce.h>
 
 namespace trinix::cpu {
 
@@ -12,22 +11,30 @@ namespace {
 
 struct SumAbs : JoinBySum {
   template <class C>
-  static C map(C x, C) { return std::fabs(x); }
+  static C map(C x, C) {
+    return std::fabs(x);
+  }
 };
 
 /// sum of exp(x - shift)
 struct SumExp : JoinBySum {
   static constexpr int kCost = 4;
   template <class C>
-  static C map(C x, C shift) { return vm::exp(x - shift); }
+  static C map(C x, C shift) {
+    return vm::exp(x - shift);
+  }
 };
 
 struct Product {
   static constexpr int kCost = 1;
   template <class C>
-  static C identity() { return 1; }
+  static C identity() {
+    return 1;
+  }
   template <class C>
-  static C map(C x, C) { return x; }
+  static C map(C x, C) {
+    return x;
+  }
   template <class C>
   static C join(C a, C b) {
     if constexpr (std::is_integral_v<C>) {
@@ -46,9 +53,13 @@ struct Max {
     return std::is_floating_point_v<C> ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::lowest();
   }
   template <class C>
-  static C map(C x, C) { return x; }
+  static C map(C x, C) {
+    return x;
+  }
   template <class C>
-  static C join(C a, C b) { return (b > a) | (b != b) ? b : a; }
+  static C join(C a, C b) {
+    return (b > a) | (b != b) ? b : a;
+  }
 };
 
 struct Min {
@@ -58,9 +69,13 @@ struct Min {
     return std::is_floating_point_v<C> ? std::numeric_limits<C>::infinity() : std::numeric_limits<C>::max();
   }
   template <class C>
-  static C map(C x, C) { return x; }
+  static C map(C x, C) {
+    return x;
+  }
   template <class C>
-  static C join(C a, C b) { return (b < a) | (b != b) ? b : a; }
+  static C join(C a, C b) {
+    return (b < a) | (b != b) ? b : a;
+  }
 };
 
 /// For any and all: every dtype as 0 or 1.
@@ -73,23 +88,25 @@ const std::int64_t* load_truth(const void* data, std::int64_t offset, std::int64
 }
 
 /// What is left when there is nothing to reduce.
-Scalar over_nothing(ReduceFn fn) {
+double over_nothing(ReduceFn fn) {
   switch (fn) {
-    case ReduceFn::prod: return 1;
-    case ReduceFn::all: return true;
-    case ReduceFn::mean: return std::numeric_limits<double>::quiet_NaN();
-    case ReduceFn::logsumexp: return -std::numeric_limits<double>::infinity();
-    default: return 0;
+    case ReduceFn::prod:
+      return 1;
+    case ReduceFn::all:
+      return 1;
+    case ReduceFn::mean:
+      return std::numeric_limits<double>::quiet_NaN();
+    case ReduceFn::logsumexp:
+      return -std::numeric_limits<double>::infinity();
+    default:
+      return 0;
   }
 }
 
 void store_over_nothing(const Reduce::Forward& args) {
   if (args.accumulate || args.out.numel() == 0) return;
-  // A plan over one element per output gives the numbering; nothing is read.
-  View one = args.out;
-  one.shape = args.out.shape;
-  const ReducePlan plan = make_reduce_plan(one, args.out);
-  const double value = over_nothing(args.fn).to_double();
+  const ReducePlan plan = make_reduce_plan(args.out, args.out);  // gives the numbering of outputs; nothing is read
+  const double value = over_nothing(args.fn);
   for (std::int64_t i = 0; i < plan.outputs(); ++i) store_outputs(plan, args.out, i, &value, 1);
 }
 
@@ -108,15 +125,23 @@ void reduce_floating(const Reduce::Forward& args, const ReducePlan& plan, Loader
   const Emit<W> emit = Emit<W>::to(store);
   switch (args.fn) {
     case ReduceFn::sum:
-    case ReduceFn::mean: return reduce<Sum, C, W>(plan, x, load, nullptr, emit);
-    case ReduceFn::sum_squares: return reduce<SumSquares, C, W>(plan, x, load, nullptr, emit);
-    case ReduceFn::sum_abs: return reduce<SumAbs, C, W>(plan, x, load, nullptr, emit);
-    case ReduceFn::max: return reduce<Max, C, W>(plan, x, load, nullptr, emit);
-    case ReduceFn::min: return reduce<Min, C, W>(plan, x, load, nullptr, emit);
+    case ReduceFn::mean:
+      return reduce<Sum, C, W>(plan, x, load, nullptr, emit);
+    case ReduceFn::sum_squares:
+      return reduce<SumSquares, C, W>(plan, x, load, nullptr, emit);
+    case ReduceFn::sum_abs:
+      return reduce<SumAbs, C, W>(plan, x, load, nullptr, emit);
+    case ReduceFn::max:
+      return reduce<Max, C, W>(plan, x, load, nullptr, emit);
+    case ReduceFn::min:
+      return reduce<Min, C, W>(plan, x, load, nullptr, emit);
     // In double, so that partial products of f32 factors do not overflow where the whole would not.
-    case ReduceFn::prod: return reduce<Product, double, W>(plan, x, load_wide, nullptr, emit);
-    case ReduceFn::logsumexp: break;
-    default: trinix::detail::fail<DtypeError>("reduce", "this function does not take {}", args.x.dtype);
+    case ReduceFn::prod:
+      return reduce<Product, double, W>(plan, x, load_wide, nullptr, emit);
+    case ReduceFn::logsumexp:
+      break;
+    default:
+      trinix::detail::fail<DtypeError>("reduce", "this function does not take {}", args.x.dtype);
   }
   // log(sum(exp(x))) = m + log(sum(exp(x - m))) with the largest element m, or 0 where that is infinite or NaN.
   const auto largest = std::make_unique_for_overwrite<W[]>(static_cast<std::size_t>(plan.outputs()));
@@ -138,15 +163,19 @@ void reduce_integral(const Reduce::Forward& args, const ReducePlan& plan, Loader
   };
   const Emit<W> emit = Emit<W>::to(store);
   switch (args.fn) {
-    case ReduceFn::sum: return reduce<Sum, W, W>(plan, args.x.data, load, nullptr, emit);
-    case ReduceFn::prod: return reduce<Product, W, W>(plan, args.x.data, load, nullptr, emit);
+    case ReduceFn::sum:
+      return reduce<Sum, W, W>(plan, args.x.data, load, nullptr, emit);
+    case ReduceFn::prod:
+      return reduce<Product, W, W>(plan, args.x.data, load, nullptr, emit);
     case ReduceFn::any:
-    case ReduceFn::max: return reduce<Max, W, W>(plan, args.x.data, load, nullptr, emit);
+    case ReduceFn::max:
+      return reduce<Max, W, W>(plan, args.x.data, load, nullptr, emit);
     case ReduceFn::all:
-    case ReduceFn::min: return reduce<Min, W, W>(plan, args.x.data, load, nullptr, emit);
+    case ReduceFn::min:
+      return reduce<Min, W, W>(plan, args.x.data, load, nullptr, emit);
     default:
-      trinix::detail::fail<DtypeError>("reduce", "this function takes floating-point tensors, got {}: convert with to()",
-                                       args.x.dtype);
+      trinix::detail::fail<DtypeError>(
+          "reduce", "this function takes floating-point tensors, got {}: convert with to()", args.x.dtype);
   }
 }
 

@@ -61,50 +61,91 @@ Rows<C> rows_for() {
 template <class C>
 Rows<C> rows_of(UnaryFn fn) {
   switch (fn) {
-    case UnaryFn::add_scalar: return rows_for<fn::AddScalar, C>();
-    case UnaryFn::mul_scalar: return rows_for<fn::MulScalar, C>();
-    case UnaryFn::rsub_scalar: return rows_for<fn::RsubScalar, C>();
-    case UnaryFn::clamp: return rows_for<fn::Clamp, C>();
-    case UnaryFn::neg: return rows_for<fn::Neg, C>();
-    case UnaryFn::abs: return rows_for<fn::Abs, C>();
-    case UnaryFn::sign: return rows_for<fn::Sign, C>();
-    case UnaryFn::square: return rows_for<fn::Square, C>();
-    default: break;
+    case UnaryFn::add_scalar:
+      return rows_for<fn::AddScalar, C>();
+    case UnaryFn::mul_scalar:
+      return rows_for<fn::MulScalar, C>();
+    case UnaryFn::rsub_scalar:
+      return rows_for<fn::RsubScalar, C>();
+    case UnaryFn::clamp:
+      return rows_for<fn::Clamp, C>();
+    case UnaryFn::neg:
+      return rows_for<fn::Neg, C>();
+    case UnaryFn::abs:
+      return rows_for<fn::Abs, C>();
+    case UnaryFn::sign:
+      return rows_for<fn::Sign, C>();
+    case UnaryFn::square:
+      return rows_for<fn::Square, C>();
+    default:
+      break;
   }
   if constexpr (std::is_floating_point_v<C>) {
     switch (fn) {
-      case UnaryFn::div_scalar: return rows_for<fn::DivScalar, C>();
-      case UnaryFn::rdiv_scalar: return rows_for<fn::RdivScalar, C>();
-      case UnaryFn::pow_scalar: return rows_for<fn::PowScalar, C>();
-      case UnaryFn::exp: return rows_for<fn::Exp, C>();
-      case UnaryFn::expm1: return rows_for<fn::Expm1, C>();
-      case UnaryFn::log: return rows_for<fn::Log, C>();
-      case UnaryFn::log1p: return rows_for<fn::Log1p, C>();
-      case UnaryFn::log2: return rows_for<fn::Log2, C>();
-      case UnaryFn::sqrt: return rows_for<fn::Sqrt, C>();
-      case UnaryFn::rsqrt: return rows_for<fn::Rsqrt, C>();
-      case UnaryFn::reciprocal: return rows_for<fn::Reciprocal, C>();
-      case UnaryFn::sin: return rows_for<fn::Sin, C>();
-      case UnaryFn::cos: return rows_for<fn::Cos, C>();
-      case UnaryFn::tan: return rows_for<fn::Tan, C>();
-      case UnaryFn::tanh: return rows_for<fn::Tanh, C>();
-      case UnaryFn::sigmoid: return rows_for<fn::Sigmoid, C>();
-      case UnaryFn::erf: return rows_for<fn::Erf, C>();
-      case UnaryFn::floor: return rows_for<fn::Floor, C>();
-      case UnaryFn::ceil: return rows_for<fn::Ceil, C>();
-      case UnaryFn::round: return rows_for<fn::Round, C>();
-      case UnaryFn::trunc: return rows_for<fn::Trunc, C>();
-      case UnaryFn::relu: return rows_for<fn::Relu, C>();
-      case UnaryFn::leaky_relu: return rows_for<fn::LeakyRelu, C>();
-      case UnaryFn::elu: return rows_for<fn::Elu, C>();
-      case UnaryFn::silu: return rows_for<fn::Silu, C>();
-      case UnaryFn::softplus: return rows_for<fn::Softplus, C>();
-      case UnaryFn::gelu_tanh: return rows_for<fn::GeluTanh, C>();
-      case UnaryFn::gelu_erf: return rows_for<fn::GeluErf, C>();
-      case UnaryFn::quick_gelu: return rows_for<fn::QuickGelu, C>();
-      case UnaryFn::squared_relu: return rows_for<fn::SquaredRelu, C>();
-      case UnaryFn::mish: return rows_for<fn::Mish, C>();
-      default: break;
+      case UnaryFn::div_scalar:
+        return rows_for<fn::DivScalar, C>();
+      case UnaryFn::rdiv_scalar:
+        return rows_for<fn::RdivScalar, C>();
+      case UnaryFn::pow_scalar:
+        return rows_for<fn::PowScalar, C>();
+      case UnaryFn::exp:
+        return rows_for<fn::Exp, C>();
+      case UnaryFn::expm1:
+        return rows_for<fn::Expm1, C>();
+      case UnaryFn::log:
+        return rows_for<fn::Log, C>();
+      case UnaryFn::log1p:
+        return rows_for<fn::Log1p, C>();
+      case UnaryFn::log2:
+        return rows_for<fn::Log2, C>();
+      case UnaryFn::sqrt:
+        return rows_for<fn::Sqrt, C>();
+      case UnaryFn::rsqrt:
+        return rows_for<fn::Rsqrt, C>();
+      case UnaryFn::reciprocal:
+        return rows_for<fn::Reciprocal, C>();
+      case UnaryFn::sin:
+        return rows_for<fn::Sin, C>();
+      case UnaryFn::cos:
+        return rows_for<fn::Cos, C>();
+      case UnaryFn::tan:
+        return rows_for<fn::Tan, C>();
+      case UnaryFn::tanh:
+        return rows_for<fn::Tanh, C>();
+      case UnaryFn::sigmoid:
+        return rows_for<fn::Sigmoid, C>();
+      case UnaryFn::erf:
+        return rows_for<fn::Erf, C>();
+      case UnaryFn::floor:
+        return rows_for<fn::Floor, C>();
+      case UnaryFn::ceil:
+        return rows_for<fn::Ceil, C>();
+      case UnaryFn::round:
+        return rows_for<fn::Round, C>();
+      case UnaryFn::trunc:
+        return rows_for<fn::Trunc, C>();
+      case UnaryFn::relu:
+        return rows_for<fn::Relu, C>();
+      case UnaryFn::leaky_relu:
+        return rows_for<fn::LeakyRelu, C>();
+      case UnaryFn::elu:
+        return rows_for<fn::Elu, C>();
+      case UnaryFn::silu:
+        return rows_for<fn::Silu, C>();
+      case UnaryFn::softplus:
+        return rows_for<fn::Softplus, C>();
+      case UnaryFn::gelu_tanh:
+        return rows_for<fn::GeluTanh, C>();
+      case UnaryFn::gelu_erf:
+        return rows_for<fn::GeluErf, C>();
+      case UnaryFn::quick_gelu:
+        return rows_for<fn::QuickGelu, C>();
+      case UnaryFn::squared_relu:
+        return rows_for<fn::SquaredRelu, C>();
+      case UnaryFn::mish:
+        return rows_for<fn::Mish, C>();
+      default:
+        break;
     }
   }
   return {};
