@@ -106,7 +106,7 @@ void store_outputs(const ReducePlan& plan, const View& out, std::int64_t begin, 
           place = narrow<T>(widen<W>(place) + values[done + i]);
         }
       } else {
-        store_piece(to, inner.out_stride, values + done, count);
+        store_stage(to, inner.out_stride, values + done, count);
       }
       done += count;
     }

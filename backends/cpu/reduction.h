@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include <trinix/backends/cpu/parallel.h>
-#include <trinix/backends/cpu/pieces.h>
+#include <trinix/backends/cpu/staging.h>
 #include <trinix/core/view.h>
 
 /// @file
@@ -64,7 +64,7 @@ using Loader = const C* (*)(const void* data, std::int64_t offset, std::int64_t 
 
 template <class C, class T>
 const C* load_from(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t n, C* buffer) {
-  return piece(static_cast<const T*>(data) + offset, stride, n, buffer);
+  return staged(static_cast<const T*>(data) + offset, stride, n, buffer);
 }
 
 /// Receives finished outputs [begin, begin + n), in the wide type, from several threads. It may change the values.

@@ -11,8 +11,8 @@
 
 namespace trinix::cpu {
 
-/// Elements of a piece: small enough for two of them to stay in L1, large enough to hide the overhead of a call.
-inline constexpr std::int64_t kPiece = 512;
+/// Elements staged at once: few enough for three such buffers to stay in L1, enough to hide the overhead of a call.
+inline constexpr std::int64_t kStage = 512;
 
 template <class C, class T>
 constexpr C widen(T v) {
@@ -35,7 +35,7 @@ constexpr T narrow(C v) {
 }
 
 template <class C, class T>
-void load_piece(C* to, const T* from, std::int64_t stride, std::int64_t n) {
+void load_stage(C* to, const T* from, std::int64_t stride, std::int64_t n) {
   if (stride == 1) {
 #pragma omp simd
     for (std::int64_t i = 0; i < n; ++i) to[i] = widen<C>(from[i]);
@@ -45,7 +45,7 @@ void load_piece(C* to, const T* from, std::int64_t stride, std::int64_t n) {
 }
 
 template <class T, class C>
-void store_piece(T* to, std::int64_t stride, const C* from, std::int64_t n) {
+void store_stage(T* to, std::int64_t stride, const C* from, std::int64_t n) {
   if (stride == 1) {
 #pragma omp simd
     for (std::int64_t i = 0; i < n; ++i) to[i] = narrow<T>(from[i]);
@@ -56,11 +56,11 @@ void store_piece(T* to, std::int64_t stride, const C* from, std::int64_t n) {
 
 /// `n` elements as C: where they lie if they can be used as they are, otherwise copied to `buffer`.
 template <class C, class T>
-const C* piece(const T* from, std::int64_t stride, std::int64_t n, C* buffer) {
+const C* staged(const T* from, std::int64_t stride, std::int64_t n, C* buffer) {
   if constexpr (std::is_same_v<C, T>) {
     if (stride == 1) return from;
   }
-  load_piece(buffer, from, stride, n);
+  load_stage(buffer, from, stride, n);
   return buffer;
 }
 

@@ -1,8 +1,8 @@
 // Unary. The functions stand in unary_functions.h; here are the loops over them. Each function is compiled once per
-// compute type and direction, over contiguous memory; other layouts and 16-bit types pass through pieces in L1.
+// compute type and direction, over contiguous memory; other layouts and 16-bit types are staged in L1.
 #include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
-#include <trinix/backends/cpu/pieces.h>
+#include <trinix/backends/cpu/staging.h>
 #include <trinix/backends/cpu/unary_functions.h>
 #include <trinix/core/ops/elementwise.h>
 
@@ -185,12 +185,12 @@ void unary_forward(const Unary::Forward& args, const Stream&) {
       if constexpr (std::is_same_v<T, C>) {
         if (sy == 1 && sx == 1) return rows.value(x, y, n, k);
       }
-      C in[kPiece];
-      C out[kPiece];
-      for (std::int64_t i = 0; i < n; i += kPiece) {
-        const std::int64_t m = std::min(kPiece, n - i);
-        rows.value(piece(x + i * sx, sx, m, in), out, m, k);
-        store_piece(y + i * sy, sy, out, m);
+      C in[kStage];
+      C out[kStage];
+      for (std::int64_t i = 0; i < n; i += kStage) {
+        const std::int64_t m = std::min(kStage, n - i);
+        rows.value(staged(x + i * sx, sx, m, in), out, m, k);
+        store_stage(y + i * sy, sy, out, m);
       }
     });
   });
@@ -214,13 +214,13 @@ void unary_backward(const Unary::Backward& args, const Stream&) {
       if constexpr (std::is_same_v<T, C>) {
         if (sdx == 1 && sdy == 1 && ss == 1) return rows.gradient(dy, s, dx, n, k);
       }
-      C dy_piece[kPiece];
-      C s_piece[kPiece];
-      C out[kPiece];
-      for (std::int64_t i = 0; i < n; i += kPiece) {
-        const std::int64_t m = std::min(kPiece, n - i);
-        rows.gradient(piece(dy + i * sdy, sdy, m, dy_piece), piece(s + i * ss, ss, m, s_piece), out, m, k);
-        store_piece(dx + i * sdx, sdx, out, m);
+      C dy_stage[kStage];
+      C s_stage[kStage];
+      C out[kStage];
+      for (std::int64_t i = 0; i < n; i += kStage) {
+        const std::int64_t m = std::min(kStage, n - i);
+        rows.gradient(staged(dy + i * sdy, sdy, m, dy_stage), staged(s + i * ss, ss, m, s_stage), out, m, k);
+        store_stage(dx + i * sdx, sdx, out, m);
       }
     });
   });
