@@ -18,13 +18,13 @@ bool is_outdated_view(const Tensor& t) {
 }
 }  // namespace
 
-bool needs_grad(std::initializer_list<Tensor> inputs) {
+bool needs_grad(TensorList inputs) {
   if (!grad_enabled()) return false;
   return std::any_of(inputs.begin(), inputs.end(),
                      [](const Tensor& t) { return t.defined() && (t.autograd() != nullptr || is_outdated_view(t)); });
 }
 
-void record_no_backward(const char* op, std::initializer_list<Tensor> inputs) {
+void record_no_backward(const char* op, TensorList inputs) {
   if (!needs_grad(inputs)) return;
   fail<AutogradError>(op,
                       "an input requires grad, but '{}' has no backward; detach() the input or use NoGrad if its "
@@ -34,7 +34,7 @@ void record_no_backward(const char* op, std::initializer_list<Tensor> inputs) {
 
 namespace detail {
 
-std::vector<Edge> edges_to(const char* op, std::initializer_list<Tensor> inputs) {
+std::vector<Edge> edges_to(const char* op, TensorList inputs) {
   std::vector<Edge> edges(inputs.size());
   std::size_t i = 0;
   for (const Tensor& t : inputs) {

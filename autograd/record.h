@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <trinix/autograd/backward_context.h>
 #include <trinix/autograd/grad_mode.h>
@@ -28,20 +29,36 @@ struct AutogradRecord {
   Tensor retained;  ///< gradient kept by retain_grad()
 };
 
+/// Tensors passed to a call: a braced list, or a vector where their number is only known at run time. Refers to the
+/// caller's tensors, so it must not outlive the call.
+class TensorList {
+ public:
+  TensorList() = default;
+  TensorList(std::initializer_list<Tensor> list) : first_(std::data(list)), size_(list.size()) {}
+  TensorList(const std::vector<Tensor>& list) : first_(list.data()), size_(list.size()) {}
+
+  [[nodiscard]] const Tensor* begin() const { return first_; }
+  [[nodiscard]] const Tensor* end() const { return first_ + size_; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+
+ private:
+  const Tensor* first_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 /// Whether an op on these inputs must be recorded: recording is on and at least one of them requires grad.
-[[nodiscard]] bool needs_grad(std::initializer_list<Tensor> inputs);
+[[nodiscard]] bool needs_grad(TensorList inputs);
 
 namespace detail {
 /// Edges to the inputs; checks that no input is a view outdated by a write to its base.
-std::vector<Edge> edges_to(const char* op, std::initializer_list<Tensor> inputs);
+std::vector<Edge> edges_to(const char* op, TensorList inputs);
 void attach(const std::shared_ptr<Node>& node, const Tensor& output, int index);
 void check_finite(const char* op, const char* phase, const Tensor& value);
 /// Refuses in-place writes that autograd cannot follow.
 void check_in_place(const char* op, const Tensor& target, bool recorded);
 
 template <class F>
-std::shared_ptr<Node> make_node(const char* op, std::initializer_list<Tensor> inputs,
-                                std::initializer_list<Tensor> saved, F&& backward) {
+std::shared_ptr<Node> make_node(const char* op, TensorList inputs, TensorList saved, F&& backward) {
   auto edges = edges_to(op, inputs);
   auto node = std::make_shared<OpNode<std::decay_t<F>>>(op, std::forward<F>(backward));
   node->edges = std::move(edges);
@@ -55,8 +72,7 @@ std::shared_ptr<Node> make_node(const char* op, std::initializer_list<Tensor> in
 /// `saved` may hold inputs, outputs, other tensors and undefined ones; ctx.saved(i) gives them back in this order.
 /// `backward` must not capture tensors that require grad, nor the output.
 template <class F>
-Tensor record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
-              std::initializer_list<Tensor> saved, F&& backward) {
+Tensor record(const char* op, const Tensor& output, TensorList inputs, TensorList saved, F&& backward) {
   if (AnomalyMode::enabled()) detail::check_finite(op, "forward", output);
   if (needs_grad(inputs)) {
     detail::attach(detail::make_node(op, inputs, saved, std::forward<F>(backward)), output, 0);
@@ -66,8 +82,7 @@ Tensor record(const char* op, const Tensor& output, std::initializer_list<Tensor
 
 /// The same for an op with several outputs; integer outputs (indices) are passed over.
 template <class F>
-void record_all(const char* op, std::initializer_list<Tensor> outputs, std::initializer_list<Tensor> inputs,
-                std::initializer_list<Tensor> saved, F&& backward) {
+void record_all(const char* op, TensorList outputs, TensorList inputs, TensorList saved, F&& backward) {
   if (AnomalyMode::enabled()) {
     for (const Tensor& t : outputs) detail::check_finite(op, "forward", t);
   }
@@ -79,14 +94,14 @@ void record_all(const char* op, std::initializer_list<Tensor> outputs, std::init
 
 /// An op without a backward: refuses an input that requires grad instead of cutting the gradient off in silence.
 /// @throws AutogradError naming the op.
-void record_no_backward(const char* op, std::initializer_list<Tensor> inputs);
+void record_no_backward(const char* op, TensorList inputs);
 
 /// For an op that writes `target` in place. `write` does it; `inputs` lists `target` first when its old values matter
 /// to the result. Counts the write, and makes `target` the output of the recorded op.
 /// @throws AutogradError for a leaf that requires grad and for views, where gradients would be lost.
 template <class Write, class F>
-void record_in_place(const char* op, const Tensor& target, std::initializer_list<Tensor> inputs,
-                     std::initializer_list<Tensor> saved, Write&& write, F&& backward) {
+void record_in_place(const char* op, const Tensor& target, TensorList inputs, TensorList saved, Write&& write,
+                     F&& backward) {
   const bool recorded = needs_grad(inputs) || needs_grad({target});
   detail::check_in_place(op, target, recorded);
   std::shared_ptr<Node> node;

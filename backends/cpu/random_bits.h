@@ -1,0 +1,47 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <trinix/backends/cpu/loops.h>
+#include <trinix/core/generator.h>
+
+/// @file
+/// Random bits in bulk, for every kernel that draws.
+
+namespace trinix::cpu {
+
+/// bits[j] = lane i % 4 of philox(seed, offset + i / 4, counter_high) for i = first + j, j in [0, count). About 0.25 ns
+/// each.
+void random_bits(const RandomState& state, std::int64_t first, std::int64_t count, std::uint32_t* bits,
+                 std::uint32_t counter_high = 0);
+
+/// Numbers drawn at a time: small enough that bits and values stay in the first-level cache.
+inline constexpr std::int64_t kRandomTile = 2048;
+
+/// Calls f(first, count) for tiles of at most kRandomTile elements that cover [0, total), in parallel.
+template <class F>
+void for_each_random_tile(std::int64_t total, F&& f) {
+  const std::int64_t tiles = (total + kRandomTile - 1) / kRandomTile;
+  parallel_for(tiles, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) f(t * kRandomTile, std::min(kRandomTile, total - t * kRandomTile));
+  });
+}
+
+/// Calls f(offsets, at, n) for the pieces of rows that make up elements first .. first + count of the walk in row-major
+/// order; `at` counts from `first`.
+template <int N, class F>
+void for_each_piece(const Walk<N>& w, std::int64_t first, std::int64_t count, F&& f) {
+  const std::int64_t inner = w.inner();
+  for (std::int64_t at = 0; at < count;) {
+    const std::int64_t row = (first + at) / inner;
+    const std::int64_t column = (first + at) % inner;
+    const std::int64_t n = std::min(inner - column, count - at);
+    auto offsets = row_offsets(w, row);
+    for (int v = 0; v < N; ++v) offsets[v] += column * w.inner_stride(v);
+    f(offsets, at, n);
+    at += n;
+  }
+}
+
+}  // namespace trinix::cpu
