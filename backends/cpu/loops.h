@@ -33,4 +33,20 @@ void for_each_row(const Walk<N>& w, std::int64_t cost, F&& f) {
   });
 }
 
+/// Calls f(offsets, at, n) for the pieces of rows that make up elements first .. first + count of the walk in row-major
+/// order; `at` counts from `first`.
+template <int N, class F>
+void for_each_piece(const Walk<N>& w, std::int64_t first, std::int64_t count, F&& f) {
+  const std::int64_t inner = w.inner();
+  for (std::int64_t at = 0; at < count;) {
+    const std::int64_t row = (first + at) / inner;
+    const std::int64_t column = (first + at) % inner;
+    const std::int64_t n = std::min(inner - column, count - at);
+    auto offsets = row_offsets(w, row);
+    for (int v = 0; v < N; ++v) offsets[v] += column * w.inner_stride(v);
+    f(offsets, at, n);
+    at += n;
+  }
+}
+
 }  // namespace trinix::cpu
