@@ -25,7 +25,7 @@ std::pair<Tensor, Tensor> record_picked(const char* op, const Tensor& x, const T
 
 /// x with one dim at least, as both ops need it.
 int sorted_dim(const char* op, const Tensor& x, std::int64_t dim) {
-  if (x.rank() == 0) detail::fail<ShapeError>(op, "takes a tensor with at least one dim; reshape({1}) gives it one");
+  if (x.rank() == 0) detail::fail<ShapeError>(op, "takes a tensor with at least one dim; reshape it to [1] first");
   return wrap_dim(op, dim, x.rank());
 }
 

@@ -1,11 +1,11 @@
+#include "naive.h"
+
 #include <cmath>
 #include <gtest/gtest.h>
 #include <limits>
 
 #include <trinix/core/ops/dropout.h>
 #include <trinix/core/threads.h>
-
-#include "op_case.h"
 
 namespace trinix::testing {
 namespace {
@@ -110,12 +110,7 @@ TEST(Dropout, ThreadsDoNotChangeTheMask) {
 
 TEST(Dropout, Errors) {
   const auto message = [](double p) {
-    try {
-      static_cast<void>(dropout(ones({2}), p));
-    } catch (const ConfigError& e) {
-      return std::string(e.what());
-    }
-    return std::string("nothing was thrown");
+    return message_of<ConfigError>([p] { static_cast<void>(dropout(ones({2}), p)); });
   };
   EXPECT_EQ(message(1.5), "[dropout] the probability of dropping must be between 0 and 1, got 1.5");
   EXPECT_EQ(message(-0.1), "[dropout] the probability of dropping must be between 0 and 1, got -0.1");

@@ -1,29 +1,9 @@
-#include <gtest/gtest.h>
+#include "naive.h"
 
-#include "op_case.h"
+#include <gtest/gtest.h>
 
 namespace trinix::testing {
 namespace {
-
-/// Element `index` of an array, by strides of its shape.
-std::size_t flat(const Shape& shape, const Dims& index) {
-  std::int64_t at = 0;
-  for (int d = 0; d < shape.size(); ++d) at = at * shape[d] + index[d];
-  return static_cast<std::size_t>(at);
-}
-
-/// Calls f(index) for every index of the shape in row-major order.
-template <class F>
-void for_each_index(const Shape& shape, F f) {
-  Dims index = Dims::filled(shape.size(), 0);
-  for (std::int64_t n = numel(shape); n > 0; --n) {
-    f(index);
-    for (int d = shape.size() - 1; d >= 0; --d) {
-      if (++index[d] < shape[d]) break;
-      index[d] = 0;
-    }
-  }
-}
 
 Array naive_cat(const std::vector<Array>& in, int dim) {
   Shape shape = in[0].shape;
@@ -96,8 +76,7 @@ std::vector<OpCase> cases() {
 
 class Joining : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Joining, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Joining, ::testing::ValuesIn(cases()),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, Joining, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
 
 TEST(Joining, EveryDtypeAndPromotion) {
   for (const DType dtype : {DType::boolean, DType::u8, DType::i32, DType::i64}) {
@@ -131,8 +110,8 @@ TEST(Joining, SplitGivesViews) {
   const Tensor x = zeros({4, 6});
   const auto parts = split(x, std::vector<std::int64_t>{1, 5}, 1);
   add_(parts[1], 1.0);
-  EXPECT_EQ(x.to_vector<float>(), (std::vector<float>{0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1,
-                                                      0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1}));
+  EXPECT_EQ(x.to_vector<float>(),
+            (std::vector<float>{0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1}));
   EXPECT_EQ(chunk(zeros({7}), 3).size(), 3U);
   EXPECT_EQ(chunk(zeros({7}), 3)[2].shape(), Shape({1}));
   EXPECT_EQ(chunk(zeros({4}), 3).size(), 2U);
@@ -156,31 +135,33 @@ TEST(Joining, OutdatedSplitIsRefused) {
   EXPECT_THROW(static_cast<void>(parts[0] * 3.0), AutogradError);
 }
 
-template <class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(Joining, Errors) {
   EXPECT_EQ(message_of([] { static_cast<void>(cat({})); }), "[cat] takes at least one tensor, got none");
-  EXPECT_EQ(message_of([] { static_cast<void>(cat({zeros({2, 3}), zeros({2, 4})})); }),
+  EXPECT_EQ(message_of([] {
+              static_cast<void>(cat({zeros({2, 3}), zeros({2, 4})}));
+            }),
             "[cat] tensor 1 has shape [2, 4], tensor 0 has [2, 3]; along dim 0 they may differ, elsewhere not");
-  EXPECT_EQ(message_of([] { static_cast<void>(cat({zeros({2}), zeros({2, 4})})); }),
+  EXPECT_EQ(message_of([] {
+              static_cast<void>(cat({zeros({2}), zeros({2, 4})}));
+            }),
             "[cat] tensor 1 has shape [2, 4], tensor 0 has [2]; along dim 0 they may differ, elsewhere not");
-  EXPECT_EQ(message_of([] { static_cast<void>(cat({zeros({}), zeros({})})); }),
+  EXPECT_EQ(message_of([] {
+              static_cast<void>(cat({zeros({}), zeros({})}));
+            }),
             "[cat] tensors without dims cannot be joined along one; use stack()");
-  EXPECT_EQ(message_of([] { static_cast<void>(stack({zeros({2}), zeros({3})})); }),
+  EXPECT_EQ(message_of([] {
+              static_cast<void>(stack({zeros({2}), zeros({3})}));
+            }),
             "[stack] tensor 1 has shape [3], tensor 0 has [2]; all shapes must be equal");
   EXPECT_EQ(message_of([] { static_cast<void>(split(zeros({5}), 0)); }),
             "[split] parts of 0 elements were asked for; at least 1 is needed");
-  EXPECT_EQ(message_of([] { static_cast<void>(split(zeros({5}), std::vector<std::int64_t>{2, 2})); }),
+  EXPECT_EQ(message_of([] {
+              static_cast<void>(split(zeros({5}), std::vector<std::int64_t>{2, 2}));
+            }),
             "[split] sizes [2, 2] do not add up to 5, the size of dim 0 of shape [5]");
-  EXPECT_EQ(message_of([] { static_cast<void>(split(zeros({5}), std::vector<std::int64_t>{7, -2})); }),
+  EXPECT_EQ(message_of([] {
+              static_cast<void>(split(zeros({5}), std::vector<std::int64_t>{7, -2}));
+            }),
             "[split] sizes [7, -2] do not add up to 5, the size of dim 0 of shape [5]");
   EXPECT_EQ(message_of([] { static_cast<void>(chunk(zeros({5}), 0)); }),
             "[chunk] 0 parts were asked for; at least 1 is needed");
