@@ -1,6 +1,6 @@
 #pragma once
 
-#include <trinix/core/kernel.h>
+#include <trinix/core/ops/cross_entropy.h>
 #include <trinix/core/tensor.h>
 
 /// @file
@@ -11,17 +11,19 @@ namespace trinix {
 struct CrossEntropyOptions {
   std::int64_t ignore_index = -100;  ///< targets of this value count for nothing
   double label_smoothing = 0;        ///< weight spread evenly over all classes, in [0, 1)
+  using Reduction = LossReduction;
   /// mean: over targets that count (0 when there are none); sum; none: one loss per target.
-  enum class Reduction : std::uint8_t { mean, sum, none } reduction = Reduction::mean;
+  Reduction reduction = Reduction::mean;
 };
 
 /// Softmax cross-entropy of logits (..., V), floating point, against class indices (...), i64 or i32. The loss is f32
 /// (f64 for f64 logits) whatever the dtype of the logits.
-/// @throws ShapeError, DtypeError; IndexError naming a target outside [0, V); KernelUnavailable.
+/// @throws ShapeError, DtypeError; ConfigError; IndexError naming a target outside [0, V) and its place;
+/// KernelUnavailable.
 [[nodiscard]] Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options = {},
                                    KernelChoice kernel = {});
 
-/// Mean of (a - b)^2.
+/// Mean of (a - b)^2. @throws ShapeError unless both have one shape.
 [[nodiscard]] Tensor mse_loss(const Tensor& a, const Tensor& b);
 
 }  // namespace trinix

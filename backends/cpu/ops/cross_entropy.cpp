@@ -1,0 +1,177 @@
+#include <limits>
+#include <vector>
+
+#include <trinix/backends/cpu/dispatch.h>
+#include <trinix/backends/cpu/parallel.h>
+#include <trinix/backends/cpu/vector_math.h>
+#include <trinix/core/ops/cross_entropy.h>
+
+namespace trinix::cpu {
+
+namespace {
+
+/// Rows are read in pieces of this many elements, which stay in the first-level cache for the second pass over them.
+constexpr std::int64_t kPiece = 2048;
+
+/// Index of a flat element, as a person would write it.
+Dims position_of(const View& v, std::int64_t flat) {
+  Dims position = v.shape;
+  for (int d = v.rank() - 1; d >= 0; --d) {
+    position[d] = flat % v.shape[d];
+    flat /= v.shape[d];
+  }
+  return position;
+}
+
+/// The number of targets that count.
+template <class Index>
+std::int64_t check_targets(const CrossEntropy::Forward& args) {
+  const Index* targets = args.targets.as<Index>();
+  const std::int64_t rows = args.logits.size(0);
+  const std::int64_t classes = args.logits.size(1);
+  std::int64_t count = 0;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t t = targets[row];
+    if (t == args.ignore_index) continue;
+    if (t < 0 || t >= classes) {
+      trinix::detail::fail<IndexError>("cross_entropy",
+                                       "target {} at {} is not in [0, {}), the classes of the logits, nor is it "
+                                       "ignore_index ({})",
+                                       t, position_of(args.targets, row), classes, args.ignore_index);
+    }
+    ++count;
+  }
+  return count;
+}
+
+/// Maximum and sum of exponentials of what was read so far, kept together: online softmax (Milakov and Gimelshein,
+/// arXiv 1805.02867).
+template <class C>
+struct LogSumExp {
+  C max = -std::numeric_limits<C>::infinity();
+  C sum = 0;
+
+  template <class T>
+  void add(const T* x, std::int64_t n) {
+    C piece_max = max;
+#pragma omp simd reduction(max : piece_max)
+    for (std::int64_t i = 0; i < n; ++i) piece_max = std::max(piece_max, static_cast<C>(x[i]));
+    if (piece_max == -std::numeric_limits<C>::infinity()) return;  // nothing but -inf so far
+    C piece_sum = 0;
+#pragma omp simd reduction(+ : piece_sum)
+    for (std::int64_t i = 0; i < n; ++i) piece_sum += vm::exp(static_cast<C>(x[i]) - piece_max);
+    sum = sum * vm::exp(max - piece_max) + piece_sum;
+    max = piece_max;
+  }
+  [[nodiscard]] C value() const { return max + std::log(sum); }
+};
+
+template <class T>
+compute_t<T> sum_of(const T* x, std::int64_t n) {
+  compute_t<T> total = 0;
+#pragma omp simd reduction(+ : total)
+  for (std::int64_t i = 0; i < n; ++i) total += static_cast<compute_t<T>>(x[i]);
+  return total;
+}
+
+template <class T, class Index>
+void forward(const CrossEntropy::Forward& args) {
+  using C = compute_t<T>;
+  const std::int64_t count = check_targets<Index>(args);
+  const std::int64_t rows = args.logits.size(0);
+  const std::int64_t classes = args.logits.size(1);
+  const Index* targets = args.targets.as<Index>();
+  C* lse = args.lse.as<C>();
+  std::vector<C> own_losses(args.reduction == LossReduction::none ? 0 : static_cast<std::size_t>(rows));
+  C* losses = own_losses.empty() ? args.loss.as<C>() : own_losses.data();
+  const C smoothing = static_cast<C>(args.label_smoothing);
+  parallel_for(rows, std::max<std::int64_t>(kGrain / (8 * classes), 1), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const T* x = args.logits.as<T>() + row * classes;
+      LogSumExp<C> running;
+      C total = 0;
+      for (std::int64_t at = 0; at < classes; at += kPiece) {
+        const std::int64_t n = std::min(kPiece, classes - at);
+        running.add(x + at, n);
+        if (smoothing != 0) total += sum_of(x + at, n);
+      }
+      lse[row] = running.value();
+      const std::int64_t t = targets[row];
+      if (t == args.ignore_index) {
+        losses[row] = 0;
+        continue;
+      }
+      const C miss = lse[row] - static_cast<C>(x[t]);
+      losses[row] =
+          smoothing == 0 ? miss : (1 - smoothing) * miss + smoothing * (lse[row] - total / static_cast<C>(classes));
+    }
+  });
+  *args.count.as<C>() = static_cast<C>(count);
+  if (args.reduction == LossReduction::none) return;
+  double total = 0;
+  for (std::int64_t row = 0; row < rows; ++row) total += static_cast<double>(losses[row]);
+  if (args.reduction == LossReduction::mean && count > 0) total /= static_cast<double>(count);
+  *args.loss.as<C>() = static_cast<C>(total);
+}
+
+template <class T, class Index>
+void backward(const CrossEntropy::Backward& args) {
+  using C = compute_t<T>;
+  const std::int64_t rows = args.logits.size(0);
+  const std::int64_t classes = args.logits.size(1);
+  const Index* targets = args.targets.as<Index>();
+  const C* lse = args.lse.as<C>();
+  const C* dloss = args.dloss.as<C>();
+  const std::int64_t dloss_step = args.reduction == LossReduction::none ? args.dloss.stride(0) : 0;
+  const C count = args.reduction == LossReduction::mean ? std::max(*args.count.as<C>(), C(1)) : C(1);
+  const C smoothing = static_cast<C>(args.label_smoothing);
+  const C spread = smoothing / static_cast<C>(classes);
+  parallel_for(rows, std::max<std::int64_t>(kGrain / (8 * classes), 1), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const T* x = args.logits.as<T>() + row * classes;
+      T* dx = args.dlogits.as<T>() + row * classes;
+      const std::int64_t t = targets[row];
+      if (t == args.ignore_index) {
+        std::fill(dx, dx + classes, T(0));
+        continue;
+      }
+      const C scale = dloss[row * dloss_step] / count;
+      const C row_lse = lse[row];
+#pragma omp simd
+      for (std::int64_t j = 0; j < classes; ++j) {
+        dx[j] = T((vm::exp(static_cast<C>(x[j]) - row_lse) - spread) * scale);
+      }
+      const C probability = vm::exp(static_cast<C>(x[t]) - row_lse);
+      dx[t] = T((probability - spread - (1 - smoothing)) * scale);
+    }
+  });
+}
+
+/// Calls f with the dtype of the logits and that of the targets.
+template <class F>
+void dispatch(const View& logits, const View& targets, F&& f) {
+  dispatch_floating(logits.dtype, "cross_entropy", [&]<class T>() {
+    if (targets.dtype == DType::i64) {
+      f.template operator()<T, std::int64_t>();
+    } else {
+      f.template operator()<T, std::int32_t>();
+    }
+  });
+}
+
+void cross_entropy_forward(const CrossEntropy::Forward& args, const Stream&) {
+  dispatch(args.logits, args.targets, [&]<class T, class Index>() { forward<T, Index>(args); });
+}
+
+void cross_entropy_backward(const CrossEntropy::Backward& args, const Stream&) {
+  dispatch(args.logits, args.targets, [&]<class T, class Index>() { backward<T, Index>(args); });
+}
+
+}  // namespace
+
+void register_cross_entropy() {
+  register_kernel<CrossEntropy>(
+      {"cpu", Kernel::fused, DeviceType::cpu, 10, nullptr, cross_entropy_forward, cross_entropy_backward});
+}
+
+}  // namespace trinix::cpu
