@@ -28,4 +28,10 @@ struct AttentionOptions {
 [[nodiscard]] Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                                   const AttentionOptions& options = {});
 
+/// scaled_dot_product_attention of the queries, keys and values in one projection qkv: (B, S, 3, H, D), or (B, S,
+/// 3*H*D) in that order -> (B, S, H, D). The same result and kernels; the gradient is written into one tensor of qkv's
+/// shape, with no pass that gathers three.
+/// @throws as scaled_dot_product_attention().
+[[nodiscard]] Tensor packed_self_attention(const Tensor& qkv, std::int64_t heads, const AttentionOptions& options = {});
+
 }  // namespace trinix

@@ -194,7 +194,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const View w = with_batch(transposed(weight.raw()), batch_of(a.shape));
   // Rows that cannot be merged, such as those of a slice of every sequence, are a batch that shares the weight.
   View out = as_matrices(y);
-  run_matmul(a, w, out, bias.defined() ? bias.raw() : View{});
+  run_matmul(a, w, out, bias.defined() ? bias.contiguous().raw() : View{});
   return record("linear", y, {x, weight, bias}, {x, weight}, linear_backward);
 }
 

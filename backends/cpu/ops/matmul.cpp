@@ -1,76 +1,89 @@
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12 warns of the deliberately undefined registers in its own intrinsics (GCC bug 105593) once Eigen is inlined.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
+#include <algorithm>
 
-#include <Eigen/Core>
-
-#include <trinix/backends/cpu/dispatch.h>
+#include <trinix/backends/cpu/gemm/address.h>
+#include <trinix/backends/cpu/gemm/gemm.h>
+#include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/matmul_geometry.h>
-#include <trinix/backends/cpu/parallel.h>
 #include <trinix/core/ops/matmul.h>
 
 namespace trinix::cpu {
 
 namespace {
 
-template <class T>
-using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using AnyStride = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+using internal::advance;
 
-template <class T>
-Eigen::Map<Matrix<T>, 0, AnyStride> map(T* data, std::int64_t rows, std::int64_t cols, const MatrixGeometry& g) {
-  return {data, rows, cols, AnyStride(g.row, g.col)};
+struct Batch {
+  GemmArgs first;
+  MatmulGeometry geometry;
+};
+
+/// Product `index` of a batch.
+GemmArgs product(const void* context, std::int64_t index) {
+  const Batch& batch = *static_cast<const Batch*>(context);
+  const MatmulOffsets at = matmul_offsets(batch.geometry, index);
+  GemmArgs args = batch.first;
+  args.a.data = advance(args.a.data, at.a, args.a.dtype);
+  args.b.data = advance(args.b.data, at.b, args.b.dtype);
+  args.c.data = advance(args.c.data, at.out, args.c.dtype);
+  return args;
 }
 
-/// Rows [begin, end) of one product.
-template <class T>
-void multiply(const Matmul::Forward& args, const MatmulGeometry& g, std::int64_t index, std::int64_t begin,
-              std::int64_t end) {
-  using C = compute_t<T>;
-  const MatmulOffsets at = matmul_offsets(g, index);
-  const std::int64_t rows = end - begin;
-  const auto a = map(args.a.as<T>() + at.a + begin * g.a.row, rows, g.k, g.a);
-  const auto b = map(args.b.as<T>() + at.b, g.k, g.n, g.b);
-  Matrix<C> c(rows, g.n);
-  if constexpr (std::is_same_v<T, C>) {
-    c.noalias() = a * b;
-  } else {
-    const auto widen = [](T v) { return static_cast<C>(v); };
-    c.noalias() = Matrix<C>(a.unaryExpr(widen)) * Matrix<C>(b.unaryExpr(widen));
-  }
-  T* out = args.out.as<T>() + at.out + begin * g.out.row;
-  const T* bias = args.bias.defined ? args.bias.as<T>() : nullptr;
-  const std::int64_t bias_step = args.bias.defined ? args.bias.stride(0) : 0;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < g.n; ++j) {
-      T& to = out[i * g.out.row + j * g.out.col];
-      C value = c(i, j);
-      if (bias != nullptr) value += static_cast<C>(bias[j * bias_step]);
-      if (args.accumulate) value += static_cast<C>(to);
-      to = T(value);
-    }
-  }
-}
-
-void matmul_forward(const Matmul::Forward& args, const Stream&) {
+Batch batch_of(const Matmul::Forward& args) {
   const MatmulGeometry g = matmul_geometry(args);
-  dispatch_floating(args.out.dtype, "matmul", [&]<class T>() {
-    const std::int64_t grain = std::max<std::int64_t>(kGrain * 8 / std::max<std::int64_t>(g.n * g.k, 1), 1);
-    if (g.count() == 1) {
-      parallel_for(g.m, grain, [&](std::int64_t begin, std::int64_t end) { multiply<T>(args, g, 0, begin, end); });
-    } else {
-      parallel_for(g.count(), std::max<std::int64_t>(grain / g.m, 1), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) multiply<T>(args, g, i, 0, g.m);
-      });
-    }
-  });
+  const GemmArgs first{.m = g.m,
+                       .n = g.n,
+                       .k = g.k,
+                       .a = {args.a.data, args.a.dtype, g.a.row, g.a.col},
+                       .b = {args.b.data, args.b.dtype, g.b.row, g.b.col},
+                       .c = {args.out.data, args.out.dtype, g.out.row, g.out.col},
+                       .accumulate = args.accumulate,
+                       .bias = args.bias.defined ? args.bias.data : nullptr};
+  return {first, g};
+}
+
+const char* why_not_packed(const Matmul::Forward& args, bool) {
+  if (args.out.dtype == DType::f64) return "computes in f32, the operands are f64";
+  if (args.bias.defined && args.bias.size(0) > 1 && args.bias.stride(0) != 1) return "wants the bias in one piece";
+  return nullptr;
+}
+
+const char* why_not_eigen(const Matmul::Forward& args, bool) {
+  if (args.out.dtype != DType::f32 && args.out.dtype != DType::f64) return "takes f32 and f64 only";
+  if (args.bias.defined && args.bias.size(0) > 1 && args.bias.stride(0) != 1) return "wants the bias in one piece";
+  return nullptr;
+}
+
+void packed_forward(const Matmul::Forward& args, const Stream&) {
+  const Batch batch = batch_of(args);
+  const MatmulGeometry& g = batch.geometry;
+  switch (g.batch.size()) {
+    case 0:
+      return gemm(batch.first);
+    case 1:
+      return gemm_batched(batch.first, g.batch[0], {g.a_batch[0], g.b_batch[0], g.out_batch[0]});
+    default:
+      return gemm_batched(batch.first, g.count(), product, &batch);
+  }
+}
+
+void eigen_forward(const Matmul::Forward& args, const Stream&) {
+  const Batch batch = batch_of(args);
+  const MatmulGeometry& g = batch.geometry;
+  switch (g.batch.size()) {
+    case 0:
+      return gemm_eigen(batch.first);
+    case 1:
+      return gemm_eigen_batched(batch.first, g.batch[0], {g.a_batch[0], g.b_batch[0], g.out_batch[0]});
+    default:
+      for (std::int64_t i = 0; i < g.count(); ++i) gemm_eigen(product(&batch, i));
+  }
 }
 
 }  // namespace
 
 void register_matmul() {
-  register_kernel<Matmul>({"cpu_eigen", Kernel::reference, DeviceType::cpu, 0, nullptr, matmul_forward, nullptr});
+  register_kernel<Matmul>({"cpu_packed", Kernel::fused, DeviceType::cpu, 10, why_not_packed, packed_forward, nullptr});
+  register_kernel<Matmul>({"cpu_eigen", Kernel::reference, DeviceType::cpu, 0, why_not_eigen, eigen_forward, nullptr});
 }
 
 }  // namespace trinix::cpu
