@@ -1,10 +1,13 @@
-// The in-place forms of arithmetic.h.
+// The in-place forms of arithmetic.h and unary.h.
 #include <trinix/autograd/ops/arithmetic.h>
+#include <trinix/autograd/ops/comparison.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/elementwise.h>
+#include <trinix/core/ops/fill.h>
 
 namespace trinix {
 
@@ -91,6 +94,43 @@ const Tensor& mul_(const Tensor& a, Scalar b) {
       "mul_", a, {a}, {}, [&] { write_unary(UnaryFn::mul_scalar, a, b); },
       [b](BackwardContext& ctx) { ctx.give(0, ctx.grad() * b); });
   return a;
+}
+
+namespace {
+const Tensor& overwrite(const char* op, const Tensor& x, Scalar value) {
+  // The old values do not matter to the result, so they get no gradient: the op has no inputs.
+  record_in_place(
+      op, x, {}, {},
+      [&] {
+        if (x.numel() > 0) run<Fill>({.out = x.raw(), .value = value}, x.device());
+      },
+      [](BackwardContext&) {});
+  return x;
+}
+}  // namespace
+
+const Tensor& zero_(const Tensor& x) { return overwrite("zero_", x, 0); }
+
+const Tensor& fill_(const Tensor& x, Scalar value) {
+  if (value.kind() == DType::f64) check_scalar_fits("fill_", x, value);
+  return overwrite("fill_", x, value);
+}
+
+const Tensor& clamp_(const Tensor& x, Scalar low, Scalar high) {
+  check_scalar_fits("clamp_", x, low);
+  check_scalar_fits("clamp_", x, high);
+  const Tensor old = needs_grad({x}) ? x.detach().clone() : Tensor();
+  record_in_place(
+      "clamp_", x, {x}, {old},
+      [&] {
+        if (x.numel() == 0) return;
+        run<Unary>({.fn = UnaryFn::clamp, .x = x.raw(), .y = x.raw(), .a = low, .b = high}, x.device());
+      },
+      [low, high](BackwardContext& ctx) {
+        const Tensor& old = ctx.saved(0);
+        ctx.give(0, masked_fill(ctx.grad(), logical_or(old<low, old> high), 0));
+      });
+  return x;
 }
 
 }  // namespace trinix

@@ -114,16 +114,40 @@ struct SumSquares : JoinBySum {
   }
 };
 
-namespace internal {
+/// Maximum and minimum keep a NaN once they have seen one.
+struct Max {
+  static constexpr int kCost = 1;
+  template <class C>
+  static C identity() {
+    return std::is_floating_point_v<C> ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::lowest();
+  }
+  template <class C>
+  static C map(C x, C) {
+    return x;
+  }
+  template <class C>
+  static C join(C a, C b) {
+    return (b > a) | (b != b) ? b : a;
+  }
+};
 
-/// Elements of a row that are summed in lanes before they go into the wide type.
-inline constexpr std::int64_t kRowBlock = 1024;
-/// Columns that are reduced together.
-inline constexpr std::int64_t kTile = 512;
-/// Rows that are added up in the compute type before they go into the wide type.
-inline constexpr std::int64_t kRowGroup = 32;
+struct Min {
+  static constexpr int kCost = 1;
+  template <class C>
+  static C identity() {
+    return std::is_floating_point_v<C> ? std::numeric_limits<C>::infinity() : std::numeric_limits<C>::max();
+  }
+  template <class C>
+  static C map(C x, C) {
+    return x;
+  }
+  template <class C>
+  static C join(C a, C b) {
+    return (b < a) | (b != b) ? b : a;
+  }
+};
 
-/// Reduces a contiguous block, at most kRowBlock long.
+/// Reduces contiguous elements in lanes of the compute type, which are joined pairwise at the end.
 template <class K, class C>
 C reduce_row(const C* x, std::int64_t n, C shift) {
   constexpr int kLanes = 256 / sizeof(C);
@@ -143,6 +167,15 @@ C reduce_row(const C* x, std::int64_t n, C shift) {
   }
   return lanes[0];
 }
+
+namespace internal {
+
+/// Elements of a row that are summed in lanes before they go into the wide type.
+inline constexpr std::int64_t kRowBlock = 1024;
+/// Columns that are reduced together.
+inline constexpr std::int64_t kTile = 512;
+/// Rows that are added up in the compute type before they go into the wide type.
+inline constexpr std::int64_t kRowGroup = 32;
 
 /// acc[i] = join(acc[i], four rows at i)
 template <class K, class C>

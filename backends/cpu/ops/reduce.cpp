@@ -45,39 +45,6 @@ struct Product {
   }
 };
 
-/// Maximum and minimum keep a NaN once they have seen one.
-struct Max {
-  static constexpr int kCost = 1;
-  template <class C>
-  static C identity() {
-    return std::is_floating_point_v<C> ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::lowest();
-  }
-  template <class C>
-  static C map(C x, C) {
-    return x;
-  }
-  template <class C>
-  static C join(C a, C b) {
-    return (b > a) | (b != b) ? b : a;
-  }
-};
-
-struct Min {
-  static constexpr int kCost = 1;
-  template <class C>
-  static C identity() {
-    return std::is_floating_point_v<C> ? std::numeric_limits<C>::infinity() : std::numeric_limits<C>::max();
-  }
-  template <class C>
-  static C map(C x, C) {
-    return x;
-  }
-  template <class C>
-  static C join(C a, C b) {
-    return (b < a) | (b != b) ? b : a;
-  }
-};
-
 /// For any and all: every dtype as 0 or 1.
 template <class T>
 const std::int64_t* load_truth(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t n,
