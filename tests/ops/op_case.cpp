@@ -76,7 +76,8 @@ Tensor apply(const OpCase& c, const std::vector<Tensor>& leaves, Layout layout, 
 std::vector<std::vector<double>> gradients(const OpCase& c, const std::vector<Tensor>& leaves, Layout layout,
                                            KernelChoice kernel) {
   const Tensor out = apply(c, leaves, layout, kernel);
-  const auto w = random_values(static_cast<std::size_t>(out.numel()), 77, -1, 1);
+  auto w = random_values(static_cast<std::size_t>(out.numel()), 77, -1, 1);
+  for (double& v : w) v = std::round(v * 64) / 64;  // exact in every dtype, so that all are given the same direction
   const Tensor direction = from_vector(w, out.shape()).to(out.dtype()).to(out.device());
   std::vector<std::vector<double>> result;
   for (const Tensor& g : grad(out, leaves, direction, {}, /*allow_unused=*/true)) {
