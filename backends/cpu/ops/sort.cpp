@@ -30,7 +30,7 @@ PackedEntry* radix_sort(PackedEntry* entries, PackedEntry* other, std::int64_t n
   return entries;
 }
 
-constexpr std::int64_t kRadixFrom = 1024;  // below this, counting the buckets costs more than comparing
+constexpr std::int64_t kRadixFrom = 64;  // below this, counting the buckets costs more than comparing
 
 template <class Entry>
 const Entry* sort_entries(Entry* entries, std::int64_t n) {
