@@ -74,7 +74,7 @@ TEST(CharTokenizer, RefusesInvalidUtf8AndNothing) {
       "[char tokenizer] the text is not valid UTF-8: byte 0xe9 at offset 3; convert it, or use the byte tokenizer");
   const CharTokenizer tokenizer("abc");
   EXPECT_THROW((void)tokenizer.encode("ab\xFF"), TokenizerError);
-  EXPECT_THROW(CharTokenizer(std::string_view()), TokenizerError);
+  EXPECT_THROW(CharTokenizer{std::string_view()}, TokenizerError);
 }
 
 TEST(CharTokenizer, RefusesIdsOutsideItsVocabulary) {
