@@ -52,9 +52,14 @@ SampleConfig read(const CLI::App& command, const SampleText& text) {
 }
 
 int run_sample(const SampleConfig& config) {
-  std::fprintf(stderr, "trinix: [sample] the generator is not in this version; run %s was not read\n",
-               config.run.c_str());
-  return 1;
+  const auto print = [](std::string_view text) {
+    // A reader that has gone away ends the text.
+    return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  };
+  print(config.prompt);
+  static_cast<void>(tools::write_text(config, print));
+  print("\n");
+  return 0;
 }
 
 }  // namespace
