@@ -7,6 +7,7 @@
 #include <trinix/core/error.h>
 #include <trinix/tools/lib/number.h>
 #include <trinix/tools/lib/sample_config.h>
+#include <trinix/tools/lib/write_text.h>
 
 namespace trinix::cli {
 
