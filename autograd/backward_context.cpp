@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <trinix/autograd/backward_context.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
@@ -28,25 +30,25 @@ void BackwardContext::give(int i, const Tensor& gradient) {
                         node_.op(), gradient.shape(), gradient.dtype(), gradient.device(), i, input.shape, input.dtype,
                         input.device);
   }
-  if (AnomalyMode::enabled()) detail::check_finite(node_.op(), "backward", gradient);
   given_[static_cast<std::size_t>(i)] = gradient;
 }
 
 GradTarget BackwardContext::target(int i) {
   const Edge& edge = node_.edges[static_cast<std::size_t>(i)];
-  const NodeOutput& input = edge.node->outputs[static_cast<std::size_t>(edge.index)];
-  if (into_leaves_ && !AnomalyMode::enabled() && input.hooks.empty()) {
-    if (auto* leaf = dynamic_cast<LeafNode*>(edge.node.get())) {
-      // A leaf that another thread is writing to is not waited for, which excludes deadlock: its gradient goes through
-      // a temporary instead.
-      std::unique_lock lock(leaf->mutex, std::try_to_lock);
-      if (lock.owns_lock()) {
-        auto [buffer, add] = leaf->open();
-        if (buffer.is_contiguous()) return {buffer, add, std::move(lock)};
-        if (!add) leaf->zero_grad();
-      }
+  if (wanted(i) == GradWanted::in_leaf) {
+    LeafNode* leaf = edge.node->as_leaf();
+    // One leaf may be several inputs, and one kernel may fill all their gradients: only the first goes to the buffer.
+    const bool first = std::find(handed_out_.begin(), handed_out_.end(), leaf) == handed_out_.end();
+    // A leaf that another thread is writing to is not waited for, which excludes deadlock: its gradient goes through
+    // a temporary instead.
+    std::unique_lock lock(leaf->mutex, std::defer_lock);
+    if (first && lock.try_lock()) {
+      handed_out_.push_back(leaf);
+      const auto [buffer, add] = leaf->open();
+      return {buffer, add, std::move(lock)};
     }
   }
+  const NodeOutput& input = edge.node->outputs[static_cast<std::size_t>(edge.index)];
   GradTarget target{empty(input.shape, {input.dtype, input.device}), false, {}};
   given_[static_cast<std::size_t>(i)] = target.out;
   return target;

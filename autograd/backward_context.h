@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -11,6 +12,13 @@
 
 namespace trinix {
 
+/// What the engine wants of the gradient of one input.
+enum class GradWanted : std::uint8_t {
+  no,
+  yes,
+  in_leaf  ///< the input is a leaf, and its gradient may be added straight to the leaf's buffer
+};
+
 /// A place for the gradient of one input, to be filled by a kernel.
 struct GradTarget {
   Tensor out;                                   ///< shape and dtype of the input, row-major
@@ -21,19 +29,16 @@ struct GradTarget {
 /// One call of one node's backward. Recording is off while it lasts.
 class BackwardContext {
  public:
-  BackwardContext(Node& node, std::vector<Tensor> gradients, std::vector<bool> needed, bool into_leaves)
-      : node_(node),
-        gradients_(std::move(gradients)),
-        needed_(std::move(needed)),
-        into_leaves_(into_leaves),
-        given_(node.edges.size()) {}
+  BackwardContext(Node& node, std::vector<Tensor> gradients, std::vector<GradWanted> wanted)
+      : node_(node), gradients_(std::move(gradients)), wanted_(std::move(wanted)), given_(node.edges.size()) {}
 
   /// Gradient of the loss with respect to output `i`, of its shape and dtype; zeros when none arrived.
   [[nodiscard]] const Tensor& grad(int i = 0);
   /// Whether a gradient arrived at output `i`.
   [[nodiscard]] bool has_grad(int i) const { return gradients_[static_cast<std::size_t>(i)].defined(); }
   /// Whether the gradient of input `i` is wanted; computing it otherwise is wasted work.
-  [[nodiscard]] bool needs(int i) const { return needed_[static_cast<std::size_t>(i)]; }
+  [[nodiscard]] bool needs(int i) const { return wanted(i) != GradWanted::no; }
+  [[nodiscard]] GradWanted wanted(int i) const { return wanted_[static_cast<std::size_t>(i)]; }
   /// The i-th saved tensor. @throws AutogradError when it was changed in place since.
   [[nodiscard]] const Tensor& saved(int i) const { return node_.saved[static_cast<std::size_t>(i)].unpack(node_.op()); }
 
@@ -49,9 +54,9 @@ class BackwardContext {
  private:
   Node& node_;
   std::vector<Tensor> gradients_;
-  std::vector<bool> needed_;
-  bool into_leaves_;
+  std::vector<GradWanted> wanted_;
   std::vector<Tensor> given_;
+  std::vector<const LeafNode*> handed_out_;  ///< leaves whose buffer the kernel of this call fills
 };
 
 }  // namespace trinix

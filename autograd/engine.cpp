@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <queue>
 #include <unordered_map>
+#include <unordered_set>
 
+#include <trinix/autograd/detail/backward_within.h>
 #include <trinix/autograd/engine.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
@@ -18,27 +20,37 @@ namespace {
 /// What one run of the engine knows of one node.
 struct NodeState {
   int pending = 0;     ///< edges into the node whose gradient has not arrived
-  bool wanted = true;  ///< an input asked for lies on a path from here
+  bool found = false;  ///< discover() has been here
+  bool wanted = true;  ///< something that is wanted lies on a path from here, or here
+  bool passed = true;  ///< something that is wanted lies behind: the node's backward must run
   bool queued = false;
   std::vector<Tensor> gradients;                      ///< sums so far, by output
-  std::vector<std::pair<int, std::size_t>> captures;  ///< (output, position among the inputs asked for)
+  std::vector<std::pair<int, std::size_t>> captures;  ///< (output, position in the result)
+};
+
+/// What a run shall produce.
+struct Goal {
+  const char* name = "backward";       ///< of the public function, for error texts
+  bool all_leaves = false;             ///< add to grad() of every leaf
+  std::uint64_t first = 0;             ///< nodes with smaller numbers are where the run ends
+  std::unordered_set<Node*> leaves{};  ///< add to grad() of these
 };
 
 class Run {
  public:
-  Run(const BackwardOptions& options, bool into_leaves) : options_(options), into_leaves_(into_leaves) {}
+  Run(const BackwardOptions& options, Goal goal) : options_(options), goal_(std::move(goal)) {}
 
   void add_root(const Tensor& output, Tensor gradient) {
     const auto& record = output.autograd();
     if (record == nullptr) {
-      fail<AutogradError>("backward",
+      fail<AutogradError>(goal_.name,
                           "the tensor of shape {} does not require grad and was not computed from one that "
                           "does, so there is nothing to differentiate",
                           output.shape());
     }
     if (!gradient.defined()) {
       if (output.numel() != 1) {
-        fail<AutogradError>("backward",
+        fail<AutogradError>(goal_.name,
                             "the tensor has shape {}; without a gradient argument only a one-element tensor "
                             "can be differentiated: reduce it first, or pass a gradient",
                             output.shape());
@@ -50,20 +62,18 @@ class Run {
     root_gradients_.push_back(gradient);
   }
 
-  void want(const Tensor& input, std::size_t position) {
-    const auto& record = input.autograd();
-    if (record == nullptr) {
-      fail<AutogradError>("grad", "input {} of shape {} does not require grad", position, input.shape());
-    }
-    states_[record->node.get()].captures.emplace_back(record->index, position);
+  /// Asks for the gradient that arrives at `edge`, at this position of the result.
+  void want(const Edge& edge, std::size_t position) {
+    states_[edge.node.get()].captures.emplace_back(edge.index, position);
+    captured_.resize(std::max(captured_.size(), position + 1));
   }
 
-  /// Returns the captured gradients.
-  std::vector<Tensor> execute(std::size_t captures) {
-    captured_.resize(captures);
+  /// Returns the gradients that were asked for.
+  std::vector<Tensor> execute() {
     discover();
-    if (!into_leaves_) mark_wanted();
+    if (!goal_.all_leaves) mark_wanted();
     for (std::size_t i = 0; i < roots_.size(); ++i) add_gradient(roots_[i], root_gradients_[i]);
+    root_gradients_.clear();
     for (const Edge& root : roots_) enqueue_if_ready(root.node.get());
     const NoGrad no_grad;
     while (!ready_.empty()) {
@@ -79,19 +89,25 @@ class Run {
     bool operator()(const Node* a, const Node* b) const { return a->sequence() < b->sequence(); }
   };
 
-  static void check_fits(const Tensor& output, const Tensor& gradient) {
+  void check_fits(const Tensor& output, const Tensor& gradient) const {
     if (gradient.shape() != output.shape()) {
-      fail<ShapeError>("backward", "the gradient has shape {}, its tensor {}; they must be equal", gradient.shape(),
+      fail<ShapeError>(goal_.name, "the gradient has shape {}, its tensor {}; they must be equal", gradient.shape(),
                        output.shape());
     }
     if (gradient.dtype() != output.dtype()) {
-      fail<DtypeError>("backward", "the gradient is {}, its tensor {}; they must be equal", gradient.dtype(),
+      fail<DtypeError>(goal_.name, "the gradient is {}, its tensor {}; they must be equal", gradient.dtype(),
                        output.dtype());
     }
     if (gradient.device() != output.device()) {
-      fail<DeviceError>("backward", "the gradient is on {}, its tensor on {}; they must be on one device",
+      fail<DeviceError>(goal_.name, "the gradient is on {}, its tensor on {}; they must be on one device",
                         gradient.device(), output.device());
     }
+  }
+
+  [[nodiscard]] bool is_end(const Node& node) const { return node.sequence() < goal_.first; }
+  /// Whether the node is a leaf whose grad() this run adds to.
+  [[nodiscard]] bool is_target(Node* node) const {
+    return node->as_leaf() != nullptr && (goal_.all_leaves || goal_.leaves.count(node) > 0);
   }
 
   /// Finds every node below the roots and counts the edges into each.
@@ -99,10 +115,10 @@ class Run {
     std::vector<Node*> stack;
     const auto reach = [&](Node* node) {
       NodeState& state = states_[node];
-      if (state.gradients.empty()) {  // first time here
+      if (!std::exchange(state.found, true)) {
         state.gradients.resize(node->outputs.size());
         order_.push_back(node);
-        stack.push_back(node);
+        if (!is_end(*node)) stack.push_back(node);
       }
     };
     for (const Edge& root : roots_) reach(root.node.get());
@@ -119,13 +135,13 @@ class Run {
 
   /// Inputs have smaller sequence numbers than the ops that use them, so one ascending pass settles every node.
   void mark_wanted() {
-    std::sort(order_.begin(), order_.end(), [](const Node* a, const Node* b) { return a->sequence() < b->sequence(); });
+    std::sort(order_.begin(), order_.end(), BySequence());
     for (Node* node : order_) {
       NodeState& state = states_[node];
-      state.wanted =
-          !state.captures.empty() || std::any_of(node->edges.begin(), node->edges.end(), [&](const Edge& edge) {
-            return edge.node != nullptr && states_[edge.node.get()].wanted;
-          });
+      state.passed = !is_end(*node) && std::any_of(node->edges.begin(), node->edges.end(), [&](const Edge& edge) {
+        return edge.node != nullptr && states_[edge.node.get()].wanted;
+      });
+      state.wanted = state.passed || !state.captures.empty() || is_target(node);
     }
   }
 
@@ -138,18 +154,25 @@ class Run {
       for (const auto& [output, position] : state.captures) {
         captured_[position] = state.gradients[static_cast<std::size_t>(output)];
       }
-      const bool is_leaf = dynamic_cast<LeafNode*>(&node) != nullptr;
-      if (!is_leaf || into_leaves_) propagate(node, std::move(state.gradients));
+      if (is_target(&node)) {
+        node.as_leaf()->accumulate(state.gradients[0]);
+      } else if (state.passed && node.as_leaf() == nullptr) {
+        propagate(node, std::move(state.gradients));
+        if (!options_.retain_graph) node.release();
+      }
     }
+    state.gradients.clear();
+    if (is_end(node)) return;
     for (const Edge& edge : node.edges) {
       if (edge.node == nullptr) continue;
       --states_[edge.node.get()].pending;
       enqueue_if_ready(edge.node.get());
     }
-    if (!options_.retain_graph && reached) node.release();
   }
 
-  static void run_hooks(Node& node, NodeState& state) {
+  void run_hooks(Node& node, NodeState& state) const {
+    // A nested run ends at gradients that are parts of sums: their hooks belong to the outer run.
+    if (is_end(node)) return;
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       NodeOutput& output = node.outputs[i];
       Tensor& gradient = state.gradients[i];
@@ -158,53 +181,69 @@ class Run {
       for (const auto& [id, hook] : hooks) {
         const Tensor replacement = hook(gradient);
         if (!replacement.defined()) continue;
-        if (replacement.shape() != output.shape || replacement.dtype() != output.dtype) {
-          fail<AutogradError>(node.op(), "a hook returned a gradient of shape {}, {} for a tensor of shape {}, {}",
-                              replacement.shape(), replacement.dtype(), output.shape, output.dtype);
+        if (replacement.shape() != output.shape || replacement.dtype() != output.dtype ||
+            replacement.device() != output.device) {
+          fail<AutogradError>(node.op(),
+                              "a hook returned a gradient of shape {}, {}, {} for a tensor of shape {}, "
+                              "{}, {}",
+                              replacement.shape(), replacement.dtype(), replacement.device(), output.shape,
+                              output.dtype, output.device);
         }
         gradient = replacement;
       }
+      if (!goal_.all_leaves) continue;  // grad() leaves every tensor as it is
       if (const auto keeper = output.keeper.lock()) keeper->retained = gradient;
     }
   }
 
   void propagate(Node& node, std::vector<Tensor> gradients) {
     if (node.released()) {
-      fail<AutogradError>("backward",
+      fail<AutogradError>(goal_.name,
                           "the graph through '{}' was already used by an earlier backward, which freed what "
                           "it had saved; pass retain_graph = true to the first one",
                           node.op());
     }
-    std::vector<bool> needed(node.edges.size());
-    for (std::size_t i = 0; i < needed.size(); ++i) {
-      needed[i] = node.edges[i].node != nullptr && states_[node.edges[i].node.get()].wanted;
+    const bool anomaly = AnomalyMode::enabled();
+    std::vector<GradWanted> wanted(node.edges.size(), GradWanted::no);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      Node* input = node.edges[i].node.get();
+      if (input == nullptr || !states_[input].wanted) continue;
+      wanted[i] = !anomaly && goes_straight(input) ? GradWanted::in_leaf : GradWanted::yes;
     }
-    BackwardContext context(node, std::move(gradients), std::move(needed), into_leaves_);
-    node.backward(context);
+    BackwardContext context(node, std::move(gradients), std::move(wanted));
+    {
+      // Anomaly mode speaks of the op that the user called, not of those that its backward is made of.
+      const AnomalyMode mode(anomaly && node.is_composite());
+      node.backward(context);
+    }
     for (std::size_t i = 0; i < node.edges.size(); ++i) {
       Tensor& gradient = context.given()[i];
       if (!gradient.defined()) continue;
+      if (anomaly) detail::check_finite(node.op(), "backward", gradient);
       add_gradient(node.edges[i], gradient);
       gradient = Tensor();
     }
   }
 
+  /// Without hooks a leaf's gradient goes straight to its buffer; with them, they see the sum of this run.
+  [[nodiscard]] bool goes_straight(Node* node) const { return is_target(node) && node->outputs[0].hooks.empty(); }
+
   void add_gradient(const Edge& edge, const Tensor& gradient) {
-    Node& node = *edge.node;
-    auto* leaf = dynamic_cast<LeafNode*>(&node);
-    // Without hooks a leaf's gradient goes straight to its buffer; with them, they see the sum of this run.
-    if (leaf != nullptr && into_leaves_ && node.outputs[0].hooks.empty()) {
-      leaf->accumulate(gradient);
+    Node* node = edge.node.get();
+    if (goes_straight(node)) {
+      node->as_leaf()->accumulate(gradient);
       return;
     }
-    Tensor& sum = states_[&node].gradients[static_cast<std::size_t>(edge.index)];
+    Tensor& sum = states_[node].gradients[static_cast<std::size_t>(edge.index)];
     if (!sum.defined()) {
       sum = gradient;
       return;
     }
     // Not in place: the first gradient may still be held by somebody else.
     const Tensor total = empty_like(sum);
-    run<Binary>({.fn = BinaryFn::add, .x = sum.raw(), .y = gradient.raw(), .z = total.raw()}, total.device());
+    if (total.numel() > 0) {
+      run<Binary>({.fn = BinaryFn::add, .x = sum.raw(), .y = gradient.raw(), .z = total.raw()}, total.device());
+    }
     sum = total;
   }
 
@@ -214,7 +253,7 @@ class Run {
   }
 
   BackwardOptions options_;
-  bool into_leaves_;
+  Goal goal_;
   std::vector<Edge> roots_;
   std::vector<Tensor> root_gradients_;
   std::unordered_map<Node*, NodeState> states_;
@@ -223,9 +262,9 @@ class Run {
   std::vector<Tensor> captured_;
 };
 
-void add_roots(Run& run, std::span<const Tensor> outputs, std::span<const Tensor> gradients) {
+void add_roots(Run& run, const char* name, std::span<const Tensor> outputs, std::span<const Tensor> gradients) {
   if (!gradients.empty() && gradients.size() != outputs.size()) {
-    fail<AutogradError>("backward", "{} outputs were given with {} gradients", outputs.size(), gradients.size());
+    fail<AutogradError>(name, "{} outputs were given with {} gradients", outputs.size(), gradients.size());
   }
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     run.add_root(outputs[i], gradients.empty() ? Tensor() : gradients[i]);
@@ -235,17 +274,23 @@ void add_roots(Run& run, std::span<const Tensor> outputs, std::span<const Tensor
 }  // namespace
 
 void backward(std::span<const Tensor> outputs, std::span<const Tensor> gradients, const BackwardOptions& options) {
-  Run run(options, /*into_leaves=*/true);
-  add_roots(run, outputs, gradients);
-  run.execute(0);
+  Run run(options, {.all_leaves = true});
+  add_roots(run, "backward", outputs, gradients);
+  run.execute();
 }
 
 std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor> inputs,
                          std::span<const Tensor> gradients, const BackwardOptions& options, bool allow_unused) {
-  Run run(options, /*into_leaves=*/false);
-  add_roots(run, outputs, gradients);
-  for (std::size_t i = 0; i < inputs.size(); ++i) run.want(inputs[i], i);
-  std::vector<Tensor> result = run.execute(inputs.size());
+  Run run(options, {.name = "grad"});
+  add_roots(run, "grad", outputs, gradients);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const auto& record = inputs[i].autograd();
+    if (record == nullptr) {
+      fail<AutogradError>("grad", "input {} of shape {} does not require grad", i, inputs[i].shape());
+    }
+    run.want({record->node, record->index}, i);
+  }
+  std::vector<Tensor> result = run.execute();
   for (std::size_t i = 0; i < result.size(); ++i) {
     if (!result[i].defined() && !allow_unused) {
       fail<AutogradError>("grad",
@@ -257,4 +302,24 @@ std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor
   return result;
 }
 
+namespace detail {
+
+std::vector<Tensor> backward_within(std::uint64_t first, std::span<const Tensor> outputs,
+                                    std::span<const Tensor> gradients, std::span<const Edge> ends,
+                                    const std::vector<GradWanted>& wanted) {
+  Goal goal{.first = first};
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    if (wanted[i] == GradWanted::in_leaf) goal.leaves.insert(ends[i].node.get());
+  }
+  Run run({}, std::move(goal));
+  add_roots(run, "backward", outputs, gradients);
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    if (wanted[i] == GradWanted::yes) run.want(ends[i], i);
+  }
+  std::vector<Tensor> result = run.execute();
+  result.resize(ends.size());
+  return result;
+}
+
+}  // namespace detail
 }  // namespace trinix

@@ -11,10 +11,7 @@ namespace trinix {
 
 namespace {
 
-std::uint64_t next_sequence() {
-  static std::atomic<std::uint64_t> counter{1};
-  return counter.fetch_add(1, std::memory_order_relaxed);
-}
+std::atomic<std::uint64_t> sequence_counter{1};
 
 /// Nodes whose last owner is being destroyed on this thread.
 thread_local std::vector<std::shared_ptr<Node>>* doomed = nullptr;
@@ -38,7 +35,9 @@ const Tensor& SavedTensor::unpack(const char* op) const {
   return tensor_;
 }
 
-Node::Node(const char* op) : op_(op), sequence_(next_sequence()) {}
+std::uint64_t next_node_sequence() { return sequence_counter.load(std::memory_order_relaxed); }
+
+Node::Node(const char* op) : op_(op), sequence_(sequence_counter.fetch_add(1, std::memory_order_relaxed)) {}
 
 Node::~Node() {
   // Dropping the last edge to a node destroys that node, and so on: a long graph would overflow the stack. The
@@ -59,11 +58,21 @@ Node::~Node() {
 
 void Node::release() {
   saved.clear();
+  for (NodeOutput& output : outputs) output.hooks.clear();
   released_ = true;
 }
 
 LeafNode::LeafNode(const Tensor& leaf) : Node("leaf") {
-  outputs.push_back({leaf.shape(), leaf.dtype(), leaf.device(), {}, {}});
+  outputs.resize(1);
+  describe(leaf);
+}
+
+void LeafNode::describe(const Tensor& leaf) {
+  NodeOutput& output = outputs[0];
+  output.shape = leaf.shape();
+  output.dtype = leaf.dtype();
+  output.device = leaf.device();
+  storage_ = leaf.storage();
 }
 
 void LeafNode::backward(BackwardContext& context) { accumulate(context.grad()); }
@@ -80,8 +89,14 @@ Tensor LeafNode::grad() {
 
 void LeafNode::set_grad(const Tensor& grad) {
   const std::lock_guard lock(mutex);
-  grad_ = grad;
-  stale_ = false;
+  if (!grad.defined()) {
+    grad_ = Tensor();
+    stale_ = true;
+    return;
+  }
+  // A copy, so that the buffer stays where it is and nobody else writes to it.
+  const Tensor buffer = open().first;
+  if (buffer.numel() > 0) run<Copy>({.from = grad.raw(), .to = buffer.raw()}, buffer.device());
 }
 
 void LeafNode::zero_grad() {
@@ -100,6 +115,7 @@ std::pair<Tensor, bool> LeafNode::open() {
 void LeafNode::accumulate(const Tensor& gradient) {
   const std::lock_guard lock(mutex);
   const auto [buffer, add] = open();
+  if (buffer.numel() == 0) return;
   run<Copy>({.from = gradient.raw(), .to = buffer.raw(), .accumulate = add}, buffer.device());
 }
 

@@ -16,6 +16,8 @@ namespace trinix {
 class BackwardContext;
 class Node;
 
+class LeafNode;
+
 /// Where the gradient of one input of an op goes: output `index` of the node that produced it. A null node means that
 /// the input needs no gradient.
 struct Edge {
@@ -60,8 +62,13 @@ class Node {
 
   /// Reads gradients of outputs from the context and gives gradients of inputs to it.
   virtual void backward(BackwardContext& context) = 0;
-  /// Drops what was saved; afterwards a backward through this node is an error.
+  /// Drops what was saved, and hooks; afterwards a backward through this node is an error. Hooks go too because one
+  /// that holds its own tensor would keep itself alive.
   virtual void release();
+  /// This node as a LeafNode, or null.
+  [[nodiscard]] virtual LeafNode* as_leaf() { return nullptr; }
+  /// Whether the backward runs ops of which anomaly mode should name the first that fails, not this node.
+  [[nodiscard]] virtual bool is_composite() const { return false; }
 
   [[nodiscard]] const char* op() const { return op_; }
   /// Later ops have larger numbers, so an op's inputs always have smaller ones.
@@ -78,6 +85,9 @@ class Node {
   bool released_ = false;
 };
 
+/// All nodes made from now on have at least this number.
+[[nodiscard]] std::uint64_t next_node_sequence();
+
 /// Collects the gradient of a leaf in one buffer that stays at its address: zero_grad() only marks it as stale, and the
 /// next gradient overwrites it instead of being added.
 class LeafNode : public Node {
@@ -85,21 +95,28 @@ class LeafNode : public Node {
   explicit LeafNode(const Tensor& leaf);
   void backward(BackwardContext& context) override;
   void release() override {}
+  [[nodiscard]] LeafNode* as_leaf() override { return this; }
 
   /// The gradient: undefined before the first, zeros after zero_grad().
   [[nodiscard]] Tensor grad();
+  /// Copies the values to the buffer; undefined drops the buffer.
   void set_grad(const Tensor& grad);
   void zero_grad();
   /// Adds, after making the buffer if need be.
   void accumulate(const Tensor& gradient);
   /// The buffer to write to and whether to add to what is there. Call with `mutex` held.
   std::pair<Tensor, bool> open();
+  /// Notes what the tensor is now: the user may have given it other data.
+  void describe(const Tensor& leaf);
+  /// The leaf's memory; empty when it is gone.
+  [[nodiscard]] std::shared_ptr<Storage> storage() const { return storage_.lock(); }
 
   std::recursive_mutex mutex;
 
  private:
   Tensor grad_;
   bool stale_ = true;
+  std::weak_ptr<Storage> storage_;
 };
 
 /// A recorded op whose backward is a callable.

@@ -71,6 +71,13 @@ void check_finite(const char* op, const char* phase, const Tensor& value) {
 }
 
 void check_in_place(const char* op, const Tensor& target, bool recorded) {
+  if (!grad_enabled()) return;
+  if (target.is_view() && target.autograd() == nullptr && target.base().autograd() != nullptr) {
+    fail<AutogradError>(op,
+                        "the target is a view that was taken under NoGrad of a tensor that requires grad; writing to "
+                        "it now would change that tensor without a trace in its gradient: write under NoGrad too, or "
+                        "take the view again");
+  }
   if (!recorded) return;
   const auto& record = target.autograd();
   if (record != nullptr && record->leaf) {

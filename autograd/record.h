@@ -98,7 +98,8 @@ void record_no_backward(const char* op, TensorList inputs);
 
 /// For an op that writes `target` in place. `write` does it; `inputs` lists `target` first when its old values matter
 /// to the result. Counts the write, and makes `target` the output of the recorded op.
-/// @throws AutogradError for a leaf that requires grad and for views, where gradients would be lost.
+/// @throws AutogradError for a leaf that requires grad and for views, where gradients would be lost; nothing is written
+///   then.
 template <class Write, class F>
 void record_in_place(const char* op, const Tensor& target, TensorList inputs, TensorList saved, Write&& write,
                      F&& backward) {

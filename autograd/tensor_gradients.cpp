@@ -71,10 +71,7 @@ void Tensor::set_grad(const Tensor& grad) const {
       fail<DeviceError>("set_grad", "the gradient is on {}, the tensor on {}", grad.device(), device());
     }
   }
-  // The tensor may have got other data since the leaf was made.
-  leaf->outputs[0].shape = shape();
-  leaf->outputs[0].dtype = dtype();
-  leaf->outputs[0].device = device();
+  leaf->describe(*this);  // set_data() calls this too
   leaf->set_grad(grad);
 }
 
