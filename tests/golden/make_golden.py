@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Writes the golden values that the tests compare with, computed by PyTorch.
+
+    python3 tests/golden/make_golden.py [FOLDER]
+
+Needs torch and safetensors. The values in the tree were made with the versions that each file's metadata names. Every
+number is computed in f64 from inputs that are drawn here and stored beside the results, so that a test needs nothing
+but the file.
+"""
+
+import math
+import pathlib
+import sys
+
+import safetensors
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+FOLDER = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
+
+
+def save(name, tensors):
+    metadata = {"format": "pt", "torch": torch.__version__, "safetensors": safetensors.__version__}
+    tensors = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+    save_file(tensors, FOLDER / f"{name}.safetensors", metadata=metadata)
+
+
+def adamw():
+    """Ten steps over two groups, the second without decay and with its own betas; the tensor `late` has no gradient in
+    the first three steps, so that its bias correction lags."""
+    out = {}
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"matrix": (5, 7), "odd": (33,), "late": (4, 3), "scalar": ()}
+    parameters = {k: torch.randn(s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
+    for k, p in parameters.items():
+        out[f"{k}.start"] = p.clone()
+        p.requires_grad_()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [parameters["matrix"], parameters["late"]]},
+            {"params": [parameters["odd"], parameters["scalar"]], "weight_decay": 0.0, "betas": (0.8, 0.95)},
+        ],
+        lr=3e-3,
+        betas=(0.9, 0.99),
+        eps=1e-6,
+        weight_decay=0.1,
+    )
+    for step in range(10):
+        for k, p in parameters.items():
+            if k == "late" and step < 3:
+                continue
+            p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64) * (1 + step)
+            out[f"{k}.grad.{step}"] = p.grad.clone()
+        optimizer.step()
+        for k, p in parameters.items():
+            out[f"{k}.after.{step}"] = p.detach().clone()
+    for k, p in parameters.items():
+        out[f"{k}.exp_avg"] = optimizer.state[p]["exp_avg"]
+        out[f"{k}.exp_avg_sq"] = optimizer.state[p]["exp_avg_sq"]
+    save("adamw", out)
+
+
+def clipping():
+    """Gradients before and after torch's global-norm clipping."""
+    out = {}
+    generator = torch.Generator().manual_seed(2)
+    parameters = []
+    for i, shape in enumerate([(17,), (3, 5, 2), (64, 9)]):
+        p = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+        p.grad = torch.randn(shape, generator=generator, dtype=torch.float64)
+        out[f"{i}.grad"] = p.grad.clone()
+        parameters.append(p)
+    out["norm"] = nn.utils.clip_grad_norm_(parameters, 1.5)
+    for i, p in enumerate(parameters):
+        out[f"{i}.clipped"] = p.grad
+    save("clipping", out)
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads, bias, gelu):
+        super().__init__()
+        self.heads, self.gelu = heads, gelu
+        self.ln_1 = nn.LayerNorm(width, bias=bias)
+        self.attn = nn.Module()
+        self.attn.c_attn = nn.Linear(width, 3 * width, bias=bias)
+        self.attn.c_proj = nn.Linear(width, width, bias=bias)
+        self.ln_2 = nn.LayerNorm(width, bias=bias)
+        self.mlp = nn.Module()
+        self.mlp.c_fc = nn.Linear(width, 4 * width, bias=bias)
+        self.mlp.c_proj = nn.Linear(4 * width, width, bias=bias)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (
+            part.view(b, t, self.heads, c // self.heads).transpose(1, 2)
+            for part in self.attn.c_attn(self.ln_1(x)).split(c, dim=2)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.attn.c_proj(y.transpose(1, 2).reshape(b, t, c))
+        return x + self.mlp.c_proj(F.gelu(self.mlp.c_fc(self.ln_2(x)), approximate=self.gelu))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocab, block, layers, heads, width, bias, gelu):
+        super().__init__()
+        self.transformer = nn.Module()
+        self.transformer.wte = nn.Embedding(vocab, width)
+        self.transformer.wpe = nn.Embedding(block, width)
+        self.transformer.h = nn.ModuleList(Block(width, heads, bias, gelu) for _ in range(layers))
+        self.transformer.ln_f = nn.LayerNorm(width, bias=bias)
+        self.lm_head = nn.Linear(width, vocab, bias=False)
+        self.lm_head.weight = self.transformer.wte.weight
+
+    def forward(self, ids):
+        x = self.transformer.wte(ids) + self.transformer.wpe(torch.arange(ids.shape[1]))
+        for block in self.transformer.h:
+            x = block(x)
+        return self.lm_head(self.transformer.ln_f(x))
+
+
+def gpt(name, bias, gelu):
+    """Logits, loss and every gradient of a small GPT, then ten training steps: clip, AdamW, cosine schedule."""
+    torch.manual_seed(3)
+    model = Gpt(vocab=11, block=6, layers=2, heads=2, width=8, bias=bias, gelu=gelu).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, dtype=torch.float64) * 0.3 + (0.5 if p.dim() == 1 else 0.0))
+    ids = torch.randint(0, 11, (3, 6))
+    targets = torch.randint(0, 11, (3, 6))
+    targets[1, 2] = -100
+    out = {"ids": ids, "targets": targets}
+    out.update({f"weight.{k}": v.clone() for k, v in model.named_parameters()})
+
+    def loss_of(logits):
+        return F.cross_entropy(logits.view(-1, 11), targets.view(-1), ignore_index=-100)
+
+    logits = model(ids)
+    loss = loss_of(logits)
+    loss.backward()
+    out["logits"], out["loss"] = logits, loss
+    out.update({f"grad.{k}": v.grad.clone() for k, v in model.named_parameters()})
+
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    plain = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": 0.1}] + ([{"params": plain, "weight_decay": 0.0}] if plain else [])
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+    losses, norms, rates = [], [], []
+    for it in range(10):
+        if it < 3:
+            lr = 1e-2 * (it + 1) / 4
+        else:
+            lr = 1e-3 + 0.5 * (1 + math.cos(math.pi * (it - 3) / (8 - 3))) * 9e-3 if it <= 8 else 1e-3
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+        loss = loss_of(model(ids))
+        loss.backward()
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+        optimizer.step()
+        losses.append(loss.detach())
+        rates.append(torch.tensor(lr, dtype=torch.float64))
+    out["losses"], out["norms"], out["rates"] = torch.stack(losses), torch.stack(norms), torch.stack(rates)
+    save(name, out)
+
+
+adamw()
+clipping()
+gpt("gpt_bias_tanh", bias=True, gelu="tanh")
+gpt("gpt_plain_erf", bias=False, gelu="none")
