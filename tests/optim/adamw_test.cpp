@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/core/error.h>
 #include <trinix/core/threads.h>
 #include <trinix/optim/adamw.h>
