@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/attention.h>
@@ -100,7 +101,17 @@ Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, co
   return matmul(p, value).permute({0, 3, 1, 2, 4}).reshape({q.size(0), queries, q.size(2), v.size(3)});
 }
 
-bool is_empty(const View& v) { return v.numel() == 0; }
+/// Whether there is nothing to attend with or to: the result is then empty, or zero without a gradient.
+bool is_vacant(const Attention::Inputs& in) { return in.q.numel() == 0 || in.k.size(1) == 0 || in.v.size(3) == 0; }
+
+/// Zeros of the result's shape, whose gradients are zeros too.
+Tensor vacant_result(const char* op, const Shape& shape, TensorList inputs) {
+  const Tensor& first = *inputs.begin();
+  const Tensor out = zeros(shape, {first.dtype(), first.device()});
+  return record(op, out, inputs, inputs, [count = static_cast<int>(inputs.size())](BackwardContext& ctx) {
+    for (int i = 0; i < count; ++i) ctx.give(i, zeros_like(ctx.saved(i)));
+  });
+}
 
 /// One of the three parts of a packed projection of shape (B, S, 3, H, D) or (B, S, 3*H*D), as (B, S, H, D).
 View part_of(const View& packed, std::int64_t part, std::int64_t heads) {
@@ -129,7 +140,7 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
   check_attention(q, k, v);
   Attention::Inputs in = inputs_of(q.raw(), k.raw(), v.raw(), options);
   const Tensor out = empty({q.size(0), q.size(1), q.size(2), v.size(3)}, {q.dtype(), q.device()});
-  if (is_empty(in.q) || is_empty(in.k) || is_empty(in.v)) return attention_reference(q, k, v, in);
+  if (is_vacant(in)) return vacant_result("scaled_dot_product_attention", out.shape(), {q, k, v});
   const Tensor lse = empty_lse(in.q);
   const Attention::Forward args{.in = in, .out = out.raw(), .lse = lse.raw()};
   const auto* impl = KernelTable<Attention>::instance().select(args, q.device(), needs_grad({q, k, v}), options.kernel);
@@ -168,7 +179,7 @@ Tensor packed_self_attention(const Tensor& qkv, std::int64_t heads, const Attent
     const Tensor parts = qkv.reshape({q.size(0), q.size(1), 3, q.size(2), q.size(3)});
     return attention_reference(parts.select(2, 0), parts.select(2, 1), parts.select(2, 2), in);
   };
-  if (is_empty(packed)) return reference();
+  if (is_vacant(in)) return vacant_result(op, q.shape, {qkv});
   const Tensor out = empty(q.shape, {qkv.dtype(), qkv.device()});
   const Tensor lse = empty_lse(q);
   const Attention::Forward args{.in = in, .out = out.raw(), .lse = lse.raw()};
