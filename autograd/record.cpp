@@ -66,7 +66,13 @@ void check_finite(const char* op, const char* phase, const Tensor& value) {
   const std::vector<double> values = value.to_doubles();
   const auto bad = std::find_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); });
   if (bad == values.end()) return;
-  fail<AutogradError>(op, "anomaly: the {} of '{}' made {} at element {} of a tensor of shape {}", phase, op, *bad,
+  const char* kind = std::isnan(*bad) ? "NaN" : (*bad > 0 ? "inf" : "-inf");
+  fail<AutogradError>(op, "anomaly: the {} of '{}' made {} at element {} of a tensor of shape {}", phase, op, kind,
+                      bad - values.begin(), value.shape());
+}
+of '{}' made {}
+at element {}
+of a tensor of shape {}", phase, op, *bad,
                       bad - values.begin(), value.shape());
 }
 
