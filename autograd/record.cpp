@@ -70,11 +70,6 @@ void check_finite(const char* op, const char* phase, const Tensor& value) {
   fail<AutogradError>(op, "anomaly: the {} of '{}' made {} at element {} of a tensor of shape {}", phase, op, kind,
                       bad - values.begin(), value.shape());
 }
-of '{}' made {}
-at element {}
-of a tensor of shape {}", phase, op, *bad,
-                      bad - values.begin(), value.shape());
-}
 
 void check_in_place(const char* op, const Tensor& target, bool recorded) {
   if (!grad_enabled()) return;
