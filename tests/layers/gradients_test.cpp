@@ -2,6 +2,7 @@
 #include <functional>
 #include <gtest/gtest.h>
 
+#include <trinix/autograd/grad_mode.h>
 #include <trinix/autograd/gradcheck.h>
 #include <trinix/autograd/ops.h>
 #include <trinix/core/error.h>

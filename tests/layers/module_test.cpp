@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <trinix/autograd/grad_mode.h>
 #include <trinix/core/error.h>
 #include <trinix/layers/linear.h>
 #include <trinix/layers/module.h>
@@ -143,6 +144,7 @@ TEST(Module, ConversionToTheSameDtypeKeepsGradients) {
 
 TEST(LoadStateDict, RoundTrip) {
   Tree from, to;
+  const NoGrad no_grad;
   from.own.copy_(arange(0, 5, 1, {DType::f32}).detach());
   from.right->count.copy_(full({1}, 41, {DType::i64}));
   to.left->a.copy_(full({2, 3}, -1.0));
