@@ -1,4 +1,3 @@
-#include <tuple>
 
 #include <trinix/autograd/ops/attention.h>
 #include <trinix/core/detail/fail.h>
@@ -37,16 +36,19 @@ Tensor CausalSelfAttention::forward(const Tensor& x, KvCache* cache, std::int64_
     fail<ShapeError>("CausalSelfAttention", "takes (batch, tokens, {}), got {}", options_.width, x.shape());
   }
   const std::int64_t batch = x.size(0), tokens = x.size(1);
-  const Tensor qkv = c_attn_->forward(x).view({batch, tokens, 3, options_.heads, options_.width / options_.heads});
-  const Tensor q = qkv.select(2, 0);
-  Tensor k = qkv.select(2, 1);
-  Tensor v = qkv.select(2, 2);
-  if (cache != nullptr) std::tie(k, v) = cache->append(layer, k, v);
-  const Tensor y = scaled_dot_product_attention(q, k, v,
-                                                {.causal = true,
-                                                 .dropout = is_training() ? options_.dropout : 0,
-                                                 .kernel = options_.kernel,
-                                                 .generator = options_.generator});
+  const AttentionOptions attention{.causal = true,
+                                   .dropout = is_training() ? options_.dropout : 0,
+                                   .kernel = options_.kernel,
+                                   .generator = options_.generator};
+  const Tensor qkv = c_attn_->forward(x);
+  Tensor y;
+  if (cache == nullptr) {
+    y = packed_self_attention(qkv, options_.heads, attention);
+  } else {
+    const Tensor parts = qkv.view({batch, tokens, 3, options_.heads, options_.width / options_.heads});
+    const auto [k, v] = cache->append(layer, parts.select(2, 1), parts.select(2, 2));
+    y = scaled_dot_product_attention(parts.select(2, 0), k, v, attention);
+  }
   return resid_dropout_->forward(c_proj_->forward(y.reshape({batch, tokens, options_.width})));
 }
 

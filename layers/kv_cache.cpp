@@ -34,6 +34,9 @@ std::pair<Tensor, Tensor> KvCache::append(std::int64_t layer, const Tensor& keys
     fail<ConfigError>("KvCache", "{} tokens behind the {} held exceed the capacity of {}: clear() or truncate() first",
                       tokens, length_, options_.capacity);
   }
+  if (grad_enabled() && (keys.requires_grad() || values.requires_grad())) {
+    fail<AutogradError>("KvCache", "a cache keeps no history, so gradients would stop at it: decode under NoGrad");
+  }
   const NoGrad no_grad;
   const auto store = [&](const Tensor& memory, const Tensor& fresh) {
     memory.narrow(2, length_, tokens).copy_(fresh.detach().permute({0, 2, 1, 3}));

@@ -32,7 +32,8 @@ class KvCache {
   [[nodiscard]] const KvCacheOptions& options() const { return options_; }
 
   /// Writes keys and values (batch, T, heads, head_dim) of new tokens behind the held ones, and returns views of all of
-  /// both kinds, (batch, length() + T, heads, head_dim). @throws ShapeError, IndexError; ConfigError when full.
+  /// both kinds, (batch, length() + T, heads, head_dim). @throws ShapeError, IndexError; ConfigError when full;
+  /// AutogradError when gradients are recorded, which would stop here.
   std::pair<Tensor, Tensor> append(std::int64_t layer, const Tensor& keys, const Tensor& values);
   /// Counts the tokens that every layer has appended.
   void advance(std::int64_t tokens);

@@ -70,6 +70,16 @@ TEST(KvCache, AForwardThatThrowsLeavesItAsItWas) {
   EXPECT_EQ(cache.length(), 3);
 }
 
+TEST(KvCache, RefusesToCutGradientsOff) {
+  Generator g(1);
+  const auto gpt = model(g);
+  KvCache cache = gpt->make_cache();
+  const std::string text = error_of<AutogradError>([&] {
+    (void)gpt->forward(zeros({1, 3}, {DType::i64}), {.cache = &cache});
+  });
+  EXPECT_THAT(text, HasSubstr("decode under NoGrad"));
+}
+
 TEST(KvCache, Errors) {
   EXPECT_THAT(error_of<ConfigError>([] { KvCache({.layers = 1, .capacity = 4, .heads = 2}); }),
               HasSubstr("head_dim 0"));
