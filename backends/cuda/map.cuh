@@ -174,7 +174,8 @@ void map(const char* op, const Stream& stream, F f, const std::array<const View*
   constexpr int kWide = std::min({kPerAccess<R>, kPerAccess<T>...});
   const auto with_width = [&]<int kVector>() {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      internal::launch_map<kVector>(op, w, stream, f, views[0]->template as<R>(), views[I + 1]->template as<T>()...);
+      internal::launch_map<kVector, R, F, T...>(op, w, stream, f, views[0]->template as<R>(),
+                                                views[I + 1]->template as<T>()...);
     }
     (std::index_sequence_for<T...>());
   };
