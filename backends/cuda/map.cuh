@@ -173,11 +173,15 @@ void map(const char* op, const Stream& stream, F f, const std::array<const View*
   }
   constexpr int kWide = std::min({kPerAccess<R>, kPerAccess<T>...});
   const auto with_width = [&]<int kVector>() {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      internal::launch_map<kVector, R, F, T...>(op, w, stream, f, views[0]->template as<R>(),
-                                                views[I + 1]->template as<T>()...);
+    if constexpr (sizeof...(T) == 0) {  // apart, because nvcc 13.0 expands an empty pack in a lambda once
+      internal::launch_map<kVector, R, F>(op, w, stream, f, views[0]->template as<R>());
+    } else {
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        internal::launch_map<kVector, R, F, T...>(op, w, stream, f, views[0]->template as<R>(),
+                                                  views[I + 1]->template as<T>()...);
+      }
+      (std::index_sequence_for<T...>());
     }
-    (std::index_sequence_for<T...>());
   };
   if (kWide > 1 && internal::fits_vectors<kViews>(w, views, kWide)) {
     with_width.template operator()<kWide>();
