@@ -111,8 +111,12 @@ class Run {
     }
     load_data(from);
     build_model(from);
-    schedule_ = std::make_unique<optim::CosineWithWarmup>(optim::DecayOptions{
-        .lr = config_.lr, .min_lr = config_.min_lr, .warmup = config_.warmup, .steps = config_.iters});
+    // A run shorter than its warm-up never gets beyond it.
+    schedule_ = std::make_unique<optim::CosineWithWarmup>(
+        optim::DecayOptions{.lr = config_.lr,
+                            .min_lr = config_.min_lr,
+                            .warmup = config_.warmup,
+                            .steps = std::max(config_.iters, config_.warmup + 1)});
   }
 
   TrainResult run() {
