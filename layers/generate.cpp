@@ -11,7 +11,7 @@ namespace {
 
 /// Logits for the token behind `tokens`.
 std::vector<float> next_logits(const Gpt& model, std::span<const std::int64_t> tokens, KvCache* cache) {
-  const Device device = model.parameters().front().device();
+  const Device device = cache->options().tensor.device;
   const Tensor ids = from_span(tokens, {1, static_cast<std::int64_t>(tokens.size())}, {.device = device});
   return model.forward(ids, {.cache = cache, .last_only = true}).to(DType::f32).to_vector<float>();
 }

@@ -61,6 +61,7 @@ void AdamW::step(const StepOptions& step_options) {
     while (i > 0 && !(group_of_rule[i - 1] == slot.group && rules[i - 1].step == slot.step + 1)) --i;
     if (i == 0) {
       const AdamWOptions& o = options(slot.group);
+      o.validate();  // they may have been changed, or loaded
       rules.push_back({o.lr, o.betas[0], o.betas[1], o.eps, o.weight_decay, slot.step + 1, o.maximize});
       group_of_rule.push_back(slot.group);
       i = rules.size();

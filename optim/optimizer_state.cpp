@@ -88,6 +88,7 @@ void Optimizer::load_state_dict(const StateDict& state) {
     const Tensor* step = reader.find(state_key(slot.name, "step"), {}, false);
     if (step == nullptr) continue;
     slot.step = step->item<std::int64_t>();
+    if (slot.step < 0) fail<ConfigError>(name_, "the state of '{}' counts {} steps", slot.name, slot.step);
     slot.state.clear();
     if (slot.step == 0) continue;
     for (const std::string& what : state_names_) {

@@ -263,6 +263,10 @@ TEST(AdamW, Errors) {
   AdamW optimizer({{"p", p}});
   EXPECT_THAT(error_of<ConfigError>([&] { optimizer.set_lr(-0.5); }), HasSubstr("lr is -0.5"));
   EXPECT_EQ(optimizer.lr(), 1e-3);
+  p.set_grad(ones({3}));
+  optimizer.options(0).betas[1] = 1;
+  EXPECT_THAT(error_of<ConfigError>([&] { optimizer.step(); }), HasSubstr("betas are 0.9 and 1"));
+  EXPECT_THAT(optimizer.state_dict().at("state.p.step").item<std::int64_t>(), 0);
   EXPECT_THAT(error_of<ConfigError>([&] {
                 optimizer.add_param_group({{{"q", p}}});
               }),
