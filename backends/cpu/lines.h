@@ -10,11 +10,14 @@
 #include <trinix/backends/cpu/staging.h>
 
 /// @file
-/// For ops that work along one dim, line by line. A kernel is written once, for a contiguous line of the compute type;
-/// lines that lie otherwise (another dim, odd strides, 16-bit storage) are gathered into scratch memory in cache, a
-/// few neighbours at a time, so that each cache line is touched once.
+/// For ops that work along one dim, line by line. Lines that are dense and long enough are worked on one by one, where
+/// they lie or staged. All others (another dim, odd strides, very short lines) are gathered in blocks of neighbours,
+/// element by element side by side, so that vectors run across the lines.
 
 namespace trinix::cpu {
+
+/// Most lines that are gathered side by side.
+inline constexpr std::int64_t kMostColumns = 64;
 
 /// How the lines of N views of one shape lie along one dim. The first view is the one that decides.
 template <int N>
@@ -22,6 +25,7 @@ struct Lines {
   std::int64_t length = 0;
   std::array<std::int64_t, N> step{};  ///< between elements of a line
   Walk<N> others;                      ///< over the lines
+  bool columns = false;                ///< gather the lines side by side
   std::int64_t block = 1;              ///< most neighbouring lines handed out at once
 
   /// Between neighbouring lines.
@@ -42,35 +46,39 @@ Lines<N> make_lines(const std::array<const View*, N>& views, int dim) {
     pointers[v] = &rest[v];
   }
   lines.others = make_walk<N>(pointers);
-  const bool dense = lines.step[0] == 1;
-  lines.block = dense ? std::clamp<std::int64_t>(1024 / std::max<std::int64_t>(lines.length, 1), 1, 64) : 16;
-  lines.block = std::min(lines.block, std::max<std::int64_t>(lines.others.inner(), 1));
+  const std::int64_t neighbours = lines.others.inner();
+  const std::int64_t length = std::max<std::int64_t>(lines.length, 1);
+  lines.columns = neighbours >= 4 && (lines.step[0] != 1 || length < 16);
+  // Columns: a block shall stay in the second-level cache. Rows: enough of them to make a task.
+  lines.block = lines.columns ? std::clamp<std::int64_t>(65536 / length, 16, kMostColumns)
+                              : std::clamp<std::int64_t>(1024 / length, 1, 64);
+  lines.block = std::min(lines.block, std::max<std::int64_t>(neighbours, 1));
   return lines;
 }
 
-/// to[l * length + i] = the i-th element of line l.
-template <class C, class T>
-void gather_lines(C* to, const T* from, std::int64_t lines, std::int64_t length, std::int64_t line_step,
-                  std::int64_t step) {
-  if (lines == 1 || step == 1) {
-    for (std::int64_t l = 0; l < lines; ++l) load_stage(to + l * length, from + l * line_step, step, length);
-    return;
-  }
-  for (std::int64_t i = 0; i < length; ++i) {
-    for (std::int64_t l = 0; l < lines; ++l) to[l * length + i] = widen<C>(from[i * step + l * line_step]);
+/// Line by line: to[l * length + i] = element i of line l. As columns: to[i * lines + l].
+template <class C, class T, int N>
+void gather_lines(const Lines<N>& lines, int view, C* to, const T* from, std::int64_t count) {
+  const std::int64_t step = lines.step[static_cast<std::size_t>(view)];
+  const std::int64_t line_step = lines.line_step(view);
+  const std::int64_t n = lines.length;
+  if (lines.columns) {
+    for (std::int64_t i = 0; i < n; ++i) load_stage(to + i * count, from + i * step, line_step, count);
+  } else {
+    for (std::int64_t l = 0; l < count; ++l) load_stage(to + l * n, from + l * line_step, step, n);
   }
 }
 
 /// The inverse of gather_lines().
-template <class T, class C>
-void scatter_lines(T* to, const C* from, std::int64_t lines, std::int64_t length, std::int64_t line_step,
-                   std::int64_t step) {
-  if (lines == 1 || step == 1) {
-    for (std::int64_t l = 0; l < lines; ++l) store_stage(to + l * line_step, step, from + l * length, length);
-    return;
-  }
-  for (std::int64_t i = 0; i < length; ++i) {
-    for (std::int64_t l = 0; l < lines; ++l) to[i * step + l * line_step] = narrow<T>(from[l * length + i]);
+template <class T, class C, int N>
+void scatter_lines(const Lines<N>& lines, int view, T* to, const C* from, std::int64_t count) {
+  const std::int64_t step = lines.step[static_cast<std::size_t>(view)];
+  const std::int64_t line_step = lines.line_step(view);
+  const std::int64_t n = lines.length;
+  if (lines.columns) {
+    for (std::int64_t i = 0; i < n; ++i) store_stage(to + i * step, line_step, from + i * count, count);
+  } else {
+    for (std::int64_t l = 0; l < count; ++l) store_stage(to + l * line_step, step, from + l * n, n);
   }
 }
 

@@ -114,7 +114,8 @@ struct SumSquares : JoinBySum {
   }
 };
 
-/// Maximum and minimum keep a NaN once they have seen one.
+/// Maximum and minimum keep a NaN once they have seen one. Two plain selections vectorise, one with a compound
+/// condition does not.
 struct Max {
   static constexpr int kCost = 1;
   template <class C>
@@ -127,7 +128,8 @@ struct Max {
   }
   template <class C>
   static C join(C a, C b) {
-    return (b > a) | (b != b) ? b : a;
+    const C larger = b > a ? b : a;
+    return b != b ? b : larger;
   }
 };
 
@@ -143,7 +145,8 @@ struct Min {
   }
   template <class C>
   static C join(C a, C b) {
-    return (b < a) | (b != b) ? b : a;
+    const C smaller = b < a ? b : a;
+    return b != b ? b : smaller;
   }
 };
 
@@ -177,6 +180,12 @@ inline constexpr std::int64_t kTile = 512;
 /// Rows that are added up in the compute type before they go into the wide type.
 inline constexpr std::int64_t kRowGroup = 32;
 
+template <class K, class C>
+void reduce_one(C* acc, const C* x, const C* shift, std::int64_t n) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) acc[i] = K::join(acc[i], K::map(x[i], shift[i]));
+}
+
 /// acc[i] = join(acc[i], four rows at i)
 template <class K, class C>
 void reduce_four(C* acc, const C* const* x, const C* shift, std::int64_t n) {
@@ -187,12 +196,6 @@ void reduce_four(C* acc, const C* const* x, const C* shift, std::int64_t n) {
     const C b = K::join(K::map(x2[i], shift[i]), K::map(x3[i], shift[i]));
     acc[i] = K::join(acc[i], K::join(a, b));
   }
-}
-
-template <class K, class C>
-void reduce_one(C* acc, const C* x, const C* shift, std::int64_t n) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) acc[i] = K::join(acc[i], K::map(x[i], shift[i]));
 }
 
 /// Part `split` of the reduction of one output.

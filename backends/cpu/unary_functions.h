@@ -80,7 +80,7 @@ struct Clamp {
   }
   template <class C>
   static C gradient(C dy, C x, Constants<C> k) {
-    return (x < k.a) | (x > k.b) ? C(0) : dy;
+    return ((x < k.a) | (x > k.b)) ? C(0) : dy;
   }
 };
 

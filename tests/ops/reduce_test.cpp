@@ -251,6 +251,9 @@ TEST(ReducePoints, NanReachesTheResultWhereverItStands) {
       fill_(grid.select(0, at).select(0, 7), kNan);
       const auto columns = max(grid, {0}).to_doubles();
       for (std::size_t c = 0; c < columns.size(); ++c) EXPECT_EQ(std::isnan(columns[c]), c == 7);
+      EXPECT_EQ(argmax(grid, 0).to_vector<std::int64_t>()[7], at);
+      EXPECT_EQ(argmin(grid, 0).to_vector<std::int64_t>()[7], at);
+      EXPECT_EQ(argmin(grid, 0).to_vector<std::int64_t>()[8], 0);
     }
   }
 }

@@ -26,7 +26,8 @@ Array softmax_naively(const Array& x, int dim, bool log) {
 
 std::vector<OpCase> cases() {
   std::vector<OpCase> list;
-  const std::pair<Shape, int> geometries[] = {{{5, 37}, -1}, {{37, 19}, 0}, {{3, 6, 21}, 1}, {{2, 1100}, 1}};
+  const std::pair<Shape, int> geometries[] = {
+      {{5, 37}, -1}, {{70, 5}, -1}, {{37, 19}, 0}, {{3, 6, 21}, 1}, {{2, 1100}, 1}};
   for (const bool log : {false, true}) {
     for (const auto& [shape, dim] : geometries) {
       list.push_back(

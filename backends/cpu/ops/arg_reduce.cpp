@@ -24,6 +24,25 @@ std::int64_t find_first(const C* x, std::int64_t n, C wanted) {
   return i;
 }
 
+/// Place of the first largest (or smallest) element of each of `columns` lines side by side.
+template <class C>
+void find_in_columns(const C* x, std::int64_t n, std::int64_t columns, bool largest, std::int64_t* places) {
+  C best[kMostColumns];
+  std::int64_t found[kMostColumns] = {};
+  std::copy(x, x + columns, best);
+  for (std::int64_t i = 1; i < n; ++i) {
+    const C* row = x + i * columns;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const C v = row[c];
+      const bool better = largest ? v > best[c] : v < best[c];
+      const bool first_nan = (v != v) & (best[c] == best[c]);
+      found[c] = (better | first_nan) ? i : found[c];
+      best[c] = (better | first_nan) ? v : best[c];
+    }
+  }
+  std::copy(found, found + columns, places);
+}
+
 void arg_reduce_forward(const ArgReduce::Forward& args, const Stream&) {
   // The output has size 1 along the dim: read as a broadcast view it has x's shape.
   View out = args.out;
@@ -33,19 +52,24 @@ void arg_reduce_forward(const ArgReduce::Forward& args, const Stream&) {
   dispatch_all(args.x.dtype, "arg_reduce", [&]<class T>() {
     using C = std::conditional_t<std::is_integral_v<T>, std::int64_t, compute_t<T>>;
     const std::int64_t n = lines.length;
-    const bool direct = std::is_same_v<T, C> && lines.step[0] == 1;
+    const bool direct = std::is_same_v<T, C> && lines.step[0] == 1 && !lines.columns;
     for_each_line_block<C>(lines, direct ? 0 : 1, 2, [&](const auto& offsets, std::int64_t count, C* scratch) {
       const T* x = args.x.as<T>() + offsets[0];
-      std::int64_t* to = args.out.as<std::int64_t>() + offsets[1];
-      if (!direct) gather_lines(scratch, x, count, n, lines.line_step(0), lines.step[0]);
-      for (std::int64_t l = 0; l < count; ++l) {
-        const C* line = scratch + l * n;
-        if constexpr (std::is_same_v<T, C>) {
-          if (direct) line = x + l * lines.line_step(0);
+      std::int64_t places[kMostColumns];
+      if (!direct) gather_lines(lines, 0, scratch, x, count);
+      if (lines.columns) {
+        find_in_columns(scratch, n, count, args.largest, places);
+      } else {
+        for (std::int64_t l = 0; l < count; ++l) {
+          const C* line = scratch + l * n;
+          if constexpr (std::is_same_v<T, C>) {
+            if (direct) line = x + l * lines.line_step(0);
+          }
+          const C best = args.largest ? reduce_row<Max, C>(line, n, C(0)) : reduce_row<Min, C>(line, n, C(0));
+          places[l] = find_first(line, n, best);
         }
-        const C best = args.largest ? reduce_row<Max, C>(line, n, C(0)) : reduce_row<Min, C>(line, n, C(0));
-        to[l * lines.line_step(1)] = find_first(line, n, best);
       }
+      store_stage(args.out.as<std::int64_t>() + offsets[1], lines.line_step(1), places, count);
     });
   });
 }

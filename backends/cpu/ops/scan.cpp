@@ -6,18 +6,37 @@ namespace trinix::cpu {
 
 namespace {
 
+template <class W>
+W add(W a, W b) {
+  if constexpr (std::is_integral_v<W>) {  // wraps
+    return static_cast<W>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+  } else {
+    return a + b;
+  }
+}
+
 /// Running sums of one line in place, accumulated in W.
 template <class W, class C>
 void scan_line(C* x, std::int64_t n, bool reverse) {
   W sum = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     C& element = x[reverse ? n - 1 - i : i];
-    if constexpr (std::is_integral_v<W>) {  // wraps
-      sum = static_cast<W>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(element));
-    } else {
-      sum += static_cast<W>(element);
-    }
+    sum = add(sum, static_cast<W>(element));
     element = static_cast<C>(sum);
+  }
+}
+
+/// The same for `columns` lines side by side.
+template <class W, class C>
+void scan_columns(C* x, std::int64_t n, std::int64_t columns, bool reverse) {
+  W sums[kMostColumns] = {};
+  for (std::int64_t i = 0; i < n; ++i) {
+    C* row = x + (reverse ? n - 1 - i : i) * columns;
+#pragma omp simd
+    for (std::int64_t c = 0; c < columns; ++c) {
+      sums[c] = add(sums[c], static_cast<W>(row[c]));
+      row[c] = static_cast<C>(sums[c]);
+    }
   }
 }
 
@@ -27,9 +46,13 @@ void scan(const Scan::Forward& args) {
   const Lines<2> lines = make_lines<2>({&args.x, &args.out}, args.dim);
   for_each_line_block<C>(lines, 1, 4, [&](const auto& offsets, std::int64_t count, C* scratch) {
     const std::int64_t n = lines.length;
-    gather_lines(scratch, args.x.as<From>() + offsets[0], count, n, lines.line_step(0), lines.step[0]);
-    for (std::int64_t l = 0; l < count; ++l) scan_line<W>(scratch + l * n, n, args.reverse);
-    scatter_lines(args.out.as<To>() + offsets[1], scratch, count, n, lines.line_step(1), lines.step[1]);
+    gather_lines(lines, 0, scratch, args.x.as<From>() + offsets[0], count);
+    if (lines.columns) {
+      scan_columns<W>(scratch, n, count, args.reverse);
+    } else {
+      for (std::int64_t l = 0; l < count; ++l) scan_line<W>(scratch + l * n, n, args.reverse);
+    }
+    scatter_lines(lines, 1, args.out.as<To>() + offsets[1], scratch, count);
   });
 }
 

@@ -83,12 +83,97 @@ void log_softmax_gradient_line(const C* y, const C* dy, C* dx, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) dx[i] = dy[i] - vm::exp(y[i]) * sum;
 }
 
+// The same for `columns` lines side by side, in place. Sums go into double every kGroup rows.
+// ----------------------------
+
+constexpr std::int64_t kGroup = 32;
+
+/// totals[c] = sum over rows i of term(i, c)
+template <class C, class F>
+void sum_columns(std::int64_t n, std::int64_t columns, double* totals, F&& term) {
+  std::fill(totals, totals + columns, 0.0);
+  for (std::int64_t i = 0; i < n;) {
+    C part[kMostColumns] = {};
+    for (const std::int64_t stop = std::min(n, i + kGroup); i < stop; ++i) {
+#pragma omp simd
+      for (std::int64_t c = 0; c < columns; ++c) part[c] += term(i, c);
+    }
+    for (std::int64_t c = 0; c < columns; ++c) totals[c] += static_cast<double>(part[c]);
+  }
+}
+
+template <class C>
+void max_of_columns(const C* x, std::int64_t n, std::int64_t columns, C* largest) {
+  std::fill(largest, largest + columns, Max::identity<C>());
+  for (std::int64_t i = 0; i < n; ++i) {
+#pragma omp simd
+    for (std::int64_t c = 0; c < columns; ++c) largest[c] = Max::join(largest[c], x[i * columns + c]);
+  }
+}
+
+template <class C>
+void softmax_columns(C* x, std::int64_t n, std::int64_t columns, bool log) {
+  C shift[kMostColumns];
+  double sums[kMostColumns];
+  max_of_columns(x, n, columns, shift);
+  for (std::int64_t c = 0; c < columns; ++c) shift[c] = is_minus_infinity(shift[c]) ? C(0) : shift[c];
+  if (log) {
+    sum_columns<C>(n, columns, sums,
+                   [&](std::int64_t i, std::int64_t c) { return vm::exp(x[i * columns + c] - shift[c]); });
+    C log_sum[kMostColumns];
+    for (std::int64_t c = 0; c < columns; ++c) log_sum[c] = sums[c] == 0 ? C(0) : static_cast<C>(std::log(sums[c]));
+    for (std::int64_t i = 0; i < n; ++i) {
+#pragma omp simd
+      for (std::int64_t c = 0; c < columns; ++c) x[i * columns + c] = (x[i * columns + c] - shift[c]) - log_sum[c];
+    }
+    return;
+  }
+  sum_columns<C>(n, columns, sums, [&](std::int64_t i, std::int64_t c) {
+    return x[i * columns + c] = vm::exp(x[i * columns + c] - shift[c]);
+  });
+  C scale[kMostColumns];
+  for (std::int64_t c = 0; c < columns; ++c) scale[c] = sums[c] == 0 ? C(0) : static_cast<C>(1 / sums[c]);
+  for (std::int64_t i = 0; i < n; ++i) {
+#pragma omp simd
+    for (std::int64_t c = 0; c < columns; ++c) x[i * columns + c] *= scale[c];
+  }
+}
+
+/// dx replaces dy.
+template <class C>
+void softmax_gradient_columns(const C* y, C* dy, std::int64_t n, std::int64_t columns, bool log) {
+  double sums[kMostColumns];
+  C sum[kMostColumns];
+  if (log) {
+    C largest[kMostColumns];
+    max_of_columns(y, n, columns, largest);
+    sum_columns<C>(n, columns, sums, [&](std::int64_t i, std::int64_t c) { return dy[i * columns + c]; });
+    std::copy(sums, sums + columns, sum);
+    for (std::int64_t i = 0; i < n; ++i) {
+#pragma omp simd
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const C dx = dy[i * columns + c] - vm::exp(y[i * columns + c]) * sum[c];
+        dy[i * columns + c] = is_minus_infinity(largest[c]) ? C(0) : dx;
+      }
+    }
+    return;
+  }
+  sum_columns<C>(n, columns, sums,
+                 [&](std::int64_t i, std::int64_t c) { return y[i * columns + c] * dy[i * columns + c]; });
+  std::copy(sums, sums + columns, sum);
+  for (std::int64_t i = 0; i < n; ++i) {
+#pragma omp simd
+    for (std::int64_t c = 0; c < columns; ++c)
+      dy[i * columns + c] = y[i * columns + c] * (dy[i * columns + c] - sum[c]);
+  }
+}
+
 void softmax_forward(const Softmax::Forward& args, const Stream&) {
   const Lines<2> lines = make_lines<2>({&args.x, &args.y}, args.dim);
   dispatch_floating(args.x.dtype, "softmax", [&]<class T>() {
     using C = compute_t<T>;
     const std::int64_t n = lines.length;
-    const bool direct = std::is_same_v<T, C> && lines.step[0] == 1 && lines.step[1] == 1;
+    const bool direct = std::is_same_v<T, C> && !lines.columns && lines.step[0] == 1 && lines.step[1] == 1;
     for_each_line_block<C>(lines, direct ? 0 : 1, kCost, [&](const auto& offsets, std::int64_t count, C* scratch) {
       const T* x = args.x.as<T>() + offsets[0];
       T* y = args.y.as<T>() + offsets[1];
@@ -100,9 +185,13 @@ void softmax_forward(const Softmax::Forward& args, const Stream&) {
           return;
         }
       }
-      gather_lines(scratch, x, count, n, lines.line_step(0), lines.step[0]);
-      for (std::int64_t l = 0; l < count; ++l) softmax_line(scratch + l * n, scratch + l * n, n, args.log);
-      scatter_lines(y, scratch, count, n, lines.line_step(1), lines.step[1]);
+      gather_lines(lines, 0, scratch, x, count);
+      if (lines.columns) {
+        softmax_columns(scratch, n, count, args.log);
+      } else {
+        for (std::int64_t l = 0; l < count; ++l) softmax_line(scratch + l * n, scratch + l * n, n, args.log);
+      }
+      scatter_lines(lines, 1, y, scratch, count);
     });
   });
 }
@@ -112,7 +201,8 @@ void softmax_backward(const Softmax::Backward& args, const Stream&) {
   dispatch_floating(args.y.dtype, "softmax", [&]<class T>() {
     using C = compute_t<T>;
     const std::int64_t n = lines.length;
-    const bool direct = std::is_same_v<T, C> && lines.step == std::array<std::int64_t, 3>{1, 1, 1};
+    const bool dense = lines.step == std::array<std::int64_t, 3>{1, 1, 1};
+    const bool direct = std::is_same_v<T, C> && !lines.columns && dense;
     const auto line = args.log ? log_softmax_gradient_line<C> : softmax_gradient_line<C>;
     for_each_line_block<C>(lines, direct ? 0 : 2, kCost, [&](const auto& offsets, std::int64_t count, C* scratch) {
       const T* y = args.y.as<T>() + offsets[0];
@@ -127,10 +217,14 @@ void softmax_backward(const Softmax::Backward& args, const Stream&) {
         }
       }
       C* scratch_dy = scratch + lines.block * n;
-      gather_lines(scratch, y, count, n, lines.line_step(0), lines.step[0]);
-      gather_lines(scratch_dy, dy, count, n, lines.line_step(1), lines.step[1]);
-      for (std::int64_t l = 0; l < count; ++l) line(scratch + l * n, scratch_dy + l * n, scratch_dy + l * n, n);
-      scatter_lines(dx, scratch_dy, count, n, lines.line_step(2), lines.step[2]);
+      gather_lines(lines, 0, scratch, y, count);
+      gather_lines(lines, 1, scratch_dy, dy, count);
+      if (lines.columns) {
+        softmax_gradient_columns(scratch, scratch_dy, n, count, args.log);
+      } else {
+        for (std::int64_t l = 0; l < count; ++l) line(scratch + l * n, scratch_dy + l * n, scratch_dy + l * n, n);
+      }
+      scatter_lines(lines, 2, dx, scratch_dy, count);
     });
   });
 }
