@@ -29,6 +29,10 @@ inline constexpr float kRoundMagic = 12582912.0F;
 
 inline float bits_to_float(std::int32_t b) { return std::bit_cast<float>(b); }
 inline std::int32_t float_to_bits(float x) { return std::bit_cast<std::int32_t>(x); }
+/// a - b, wrapping: the bits of a NaN or a negative number may be anything.
+inline std::int32_t wrapping_sub(std::int32_t a, std::int32_t b) {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b));
+}
 
 /// 2^n for n in [-126, 127].
 inline float power_of_two(std::int32_t n) { return bits_to_float((n + 127) << 23); }
@@ -41,7 +45,7 @@ struct ExpArgument {
 inline ExpArgument reduce_exp(float x) {
   const float shifted = x * kLog2E + kRoundMagic;
   const float n = shifted - kRoundMagic;
-  return {(x - n * kLn2High) - n * kLn2Low, float_to_bits(shifted) - float_to_bits(kRoundMagic)};
+  return {(x - n * kLn2High) - n * kLn2Low, wrapping_sub(float_to_bits(shifted), float_to_bits(kRoundMagic))};
 }
 
 /// (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2.
@@ -60,7 +64,7 @@ struct LogArgument {
 };
 inline LogArgument reduce_log(float x) {
   constexpr std::int32_t kTwoThirds = 0x3f2aaaab;
-  const std::int32_t b = float_to_bits(x) - kTwoThirds;
+  const std::int32_t b = wrapping_sub(float_to_bits(x), kTwoThirds);
   return {bits_to_float((b & 0x007fffff) + kTwoThirds) - 1.0F, b >> 23};
 }
 
