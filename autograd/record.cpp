@@ -72,6 +72,14 @@ void check_finite(const char* op, const char* phase, const Tensor& value) {
 }
 
 void check_in_place(const char* op, const Tensor& target, bool recorded) {
+  for (int d = 0; d < target.rank(); ++d) {
+    if (target.shape()[d] > 1 && target.strides()[d] == 0) {
+      fail<ShapeError>(op,
+                       "a tensor of shape {} with strides {} cannot be written in place: several of its elements are "
+                       "one in memory; write to a clone()",
+                       target.shape(), target.strides());
+    }
+  }
   if (!grad_enabled()) return;
   if (target.is_view() && target.autograd() == nullptr && target.base().autograd() != nullptr) {
     fail<AutogradError>(op,

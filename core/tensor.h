@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <trinix/core/scalar.h>
@@ -83,9 +84,15 @@ class Tensor {
   template <class T>
   [[nodiscard]] std::vector<T> to_vector() const {
     check_dtype(dtype_of<T>, "to_vector");
-    std::vector<T> values(static_cast<std::size_t>(numel()));
+    // A std::vector<bool> has no array of bool inside.
+    using Element = std::conditional_t<std::is_same_v<T, bool>, std::uint8_t, T>;
+    std::vector<Element> values(static_cast<std::size_t>(numel()));
     copy_to_host(values.data());
-    return values;
+    if constexpr (std::is_same_v<T, bool>) {
+      return {values.begin(), values.end()};
+    } else {
+      return values;
+    }
   }
   /// All elements converted to double, row-major.
   [[nodiscard]] std::vector<double> to_doubles() const;
@@ -198,8 +205,10 @@ std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 [[nodiscard]] Tensor zeros(const Shape& shape, const TensorOptions& options = {});
 [[nodiscard]] Tensor ones(const Shape& shape, const TensorOptions& options = {});
 [[nodiscard]] Tensor full(const Shape& shape, Scalar value, const TensorOptions& options = {});
-/// start, start + step, ... below end (above it for a negative step). @throws ConfigError for step 0.
-[[nodiscard]] Tensor arange(Scalar start, Scalar end, Scalar step = 1, const TensorOptions& options = {DType::i64});
+/// start, start + step, ... below end (above it for a negative step). Without options i64 when all three are whole
+/// numbers, f32 otherwise. @throws ConfigError for step 0 and for a range without a sensible length.
+[[nodiscard]] Tensor arange(Scalar start, Scalar end, Scalar step, const TensorOptions& options);
+[[nodiscard]] Tensor arange(Scalar start, Scalar end, Scalar step = 1);
 [[nodiscard]] inline Tensor arange(std::int64_t end, const TensorOptions& options = {DType::i64}) {
   return arange(0, end, 1, options);
 }
@@ -213,6 +222,11 @@ std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 [[nodiscard]] Tensor ones_like(const Tensor& other);
 [[nodiscard]] Tensor full_like(const Tensor& other, Scalar value);
 
+namespace detail {
+[[nodiscard]] Tensor from_host(const void* values, std::size_t count, const Shape& shape, DType dtype,
+                               const TensorOptions& options);
+}
+
 /// A copy of host values. @throws ShapeError when the count differs from the shape's.
 template <class T>
 [[nodiscard]] Tensor from_span(std::span<const T> values, const Shape& shape, const TensorOptions& options = {});
@@ -223,16 +237,16 @@ template <class T>
 }
 template <class T>
 [[nodiscard]] Tensor from_vector(const std::vector<T>& values, const Shape& shape, TensorOptions options = {}) {
-  return from_span(std::span<const T>(values), shape, options);
+  if constexpr (std::is_same_v<T, bool>) {
+    const std::vector<std::uint8_t> bytes(values.begin(), values.end());
+    return detail::from_host(bytes.data(), bytes.size(), shape, DType::boolean, options);
+  } else {
+    return from_span(std::span<const T>(values), shape, options);
+  }
 }
 /// Adopts foreign memory without copying; `deleter` runs when the last tensor on it goes.
 [[nodiscard]] Tensor from_memory(void* data, const Shape& shape, DType dtype, Device device,
                                  std::function<void(void*)> deleter);
-
-namespace detail {
-[[nodiscard]] Tensor from_host(const void* values, std::size_t count, const Shape& shape, DType dtype,
-                               const TensorOptions& options);
-}
 
 template <class T>
 Tensor from_span(std::span<const T> values, const Shape& shape, const TensorOptions& options) {

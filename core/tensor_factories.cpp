@@ -37,14 +37,18 @@ std::int64_t range_length(const Scalar& start, const Scalar& end, const Scalar& 
   return count > 0 ? static_cast<std::int64_t>(count) : 0;
 }
 
+std::int64_t checked_bytes(const char* op, std::int64_t count, DType dtype) {
+  std::int64_t bytes = 0;
+  if (__builtin_mul_overflow(count, static_cast<std::int64_t>(size_of(dtype)), &bytes)) {
+    fail<ShapeError>(op, "{} elements of {} do not fit in 63 bits of bytes", count, dtype);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Tensor empty(const Shape& shape, const TensorOptions& options) {
-  const std::int64_t n = numel(shape);
-  std::int64_t bytes = 0;
-  if (__builtin_mul_overflow(n, static_cast<std::int64_t>(size_of(options.dtype)), &bytes)) {
-    fail<ShapeError>("empty", "{} elements of {} do not fit in 63 bits of bytes", n, options.dtype);
-  }
+  const std::int64_t bytes = checked_bytes("empty", numel(shape), options.dtype);
   auto storage = std::make_shared<Storage>(static_cast<std::size_t>(bytes), options.device);
   Tensor t(std::move(storage), options.dtype, shape, contiguous_strides(shape));
   if (options.requires_grad) t.requires_grad_();
@@ -70,6 +74,11 @@ Tensor arange(Scalar start, Scalar end, Scalar step, const TensorOptions& option
   const Tensor t = empty({range_length(start, end, step)}, options);
   if (t.numel() > 0) run<Range>({.out = t.raw(), .start = start, .step = step}, t.device());
   return t;
+}
+
+Tensor arange(Scalar start, Scalar end, Scalar step) {
+  const bool whole = start.kind() != DType::f64 && end.kind() != DType::f64 && step.kind() != DType::f64;
+  return arange(start, end, step, {whole ? DType::i64 : DType::f32});
 }
 
 Tensor linspace(double start, double end, std::int64_t count, const TensorOptions& options) {
@@ -105,8 +114,8 @@ Tensor full_like(const Tensor& other, Scalar value) { return full(other.shape(),
 Tensor from_memory(void* data, const Shape& shape, DType dtype, Device device, std::function<void(void*)> deleter) {
   const std::int64_t n = numel(shape);
   if (data == nullptr && n > 0) fail<ShapeError>("from_memory", "null data for a tensor of shape {}", shape);
-  auto storage =
-      std::make_shared<Storage>(data, static_cast<std::size_t>(n) * size_of(dtype), device, std::move(deleter));
+  const std::int64_t bytes = checked_bytes("from_memory", n, dtype);
+  auto storage = std::make_shared<Storage>(data, static_cast<std::size_t>(bytes), device, std::move(deleter));
   return Tensor(std::move(storage), dtype, shape, contiguous_strides(shape));
 }
 

@@ -29,6 +29,7 @@ struct View {
     return n;
   }
   [[nodiscard]] bool is_contiguous() const {
+    if (numel() == 0) return true;
     std::int64_t step = 1;
     for (int i = rank() - 1; i >= 0; --i) {
       if (shape[i] != 1 && strides[i] != step) return false;

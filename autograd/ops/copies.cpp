@@ -58,7 +58,9 @@ const Tensor& Tensor::copy_(const Tensor& source) const {
     fail<ShapeError>("copy_", "a source of shape {} does not broadcast to the target's shape {}", source.shape(),
                      shape());
   }
-  const Tensor here = source.to(device());
+  Tensor here = source.to(device());
+  // Another look at the same memory: elements would be overwritten before they are read.
+  if (here.storage() == storage() && !(here.offset() == offset() && here.strides() == strides())) here = here.clone();
   record_in_place(
       "copy_", *this, {here}, {},
       [&] {

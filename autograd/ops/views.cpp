@@ -1,6 +1,7 @@
 // Tensor's methods that give another look at the same storage. No data moves; the backward of a view is the inverse
 // view, or a scatter of the gradient into zeros.
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include <trinix/autograd/ops/arithmetic.h>
@@ -126,7 +127,11 @@ Tensor Tensor::flatten(std::int64_t start, std::int64_t end) const {
   Shape merged;
   for (int i = 0; i < rank(); ++i) {
     if (i > first && i <= last) {
-      merged[merged.size() - 1] *= shape()[i];
+      std::int64_t& size = merged[merged.size() - 1];
+      // Possible next to a dim of size 0, which keeps the whole from overflowing.
+      if (__builtin_mul_overflow(size, shape()[i], &size)) {
+        fail<ShapeError>("flatten", "the merged size of shape {} does not fit in 63 bits", shape());
+      }
     } else {
       merged.push_back(shape()[i]);
     }
@@ -169,7 +174,9 @@ Tensor Tensor::slice(std::int64_t dim, std::int64_t start, std::int64_t end, std
   const std::int64_t n = shape()[d];
   const auto clamp = [n](std::int64_t i) { return std::clamp<std::int64_t>(i < 0 ? i + n : i, 0, n); };
   const std::int64_t first = clamp(start);
-  const std::int64_t count = std::max<std::int64_t>(clamp(end) - first + step - 1, 0) / step;
+  const std::int64_t span = std::max<std::int64_t>(clamp(end) - first, 0);
+  step = std::min(step, std::max<std::int64_t>(n, 1));  // picks the same, and cannot overflow a stride
+  const std::int64_t count = (span + step - 1) / step;
   Shape s = shape();
   Strides st = strides();
   Strides dense = contiguous_strides(shape());
@@ -257,7 +264,9 @@ Tensor Tensor::diagonal(std::int64_t diagonal_offset, std::int64_t dim0, std::in
   const int a = wrap_dim("diagonal", dim0, rank());
   const int b = wrap_dim("diagonal", dim1, rank());
   if (a == b) fail<IndexError>("diagonal", "dims {} and {} are the same", dim0, dim1);
-  const std::int64_t down = std::max<std::int64_t>(-diagonal_offset, 0);
+  // The least 64-bit integer has no negative.
+  const std::int64_t down =
+      diagonal_offset < 0 ? -std::max(diagonal_offset, -std::numeric_limits<std::int64_t>::max()) : 0;
   const std::int64_t right = std::max<std::int64_t>(diagonal_offset, 0);
   const std::int64_t count = std::max<std::int64_t>(std::min(shape()[a] - down, shape()[b] - right), 0);
   const auto pick = [&](Strides st) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "support/expect_error.h"
+
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -91,21 +93,6 @@ inline std::string read_whole_file(const std::filesystem::path& path) {
 
 inline SafetensorsHeader parse(std::string_view bytes, const SafetensorsOptions& options = {}) {
   return parse_safetensors_header(std::as_bytes(std::span(bytes.data(), bytes.size())), "x.safetensors", options);
-}
-
-/// What the error says that `f` throws; fails the test when it throws nothing or something else.
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    ADD_FAILURE() << "another exception was thrown: " << e.what();
-    return "";
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 }  // namespace trinix::testing
