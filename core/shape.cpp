@@ -93,6 +93,7 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
 
 int wrap_dim(const char* op, std::int64_t dim, int rank) {
   const std::int64_t wrapped = dim < 0 ? dim + rank : dim;
+  if (rank == 0) fail<IndexError>(op, "dim {} was asked for, but the tensor has no dims", dim);
   if (wrapped < 0 || wrapped >= rank) {
     fail<IndexError>(op, "dim {} is out of range for a tensor of rank {}: expected {} to {}", dim, rank, -rank,
                      rank - 1);

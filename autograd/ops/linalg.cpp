@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/linalg.h>
 #include <trinix/autograd/ops/operands.h>
@@ -97,6 +99,16 @@ Tensor matmul_batched(const Tensor& a, const Tensor& b) {
   });
 }
 
+/// Says so in terms of the whole shapes, where broadcasting would speak of the batch dims alone.
+void check_batches(const Tensor& a, const Tensor& b) {
+  for (int i = 3; i <= std::min(a.rank(), b.rank()); ++i) {
+    if (a.size(-i) != b.size(-i) && a.size(-i) != 1 && b.size(-i) != 1) {
+      fail<ShapeError>("matmul", "shapes {} and {} do not fit: the batch dims {} and {} must be equal or 1", a.shape(),
+                       b.shape(), a.size(-i), b.size(-i));
+    }
+  }
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
@@ -112,6 +124,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     fail<ShapeError>("matmul", "shapes {} and {} do not fit: the last dim of the first must equal {} of the second",
                      a.shape(), b.shape(), b.rank() == 1 ? "the only dim" : "the second last dim");
   }
+  check_batches(a, b);
   const Tensor x = a.to(dtype);
   const Tensor y = b.to(dtype);
   if (x.rank() == 1 && y.rank() == 1) return matmul_batched(x.unsqueeze(0), y.unsqueeze(1)).reshape({});
