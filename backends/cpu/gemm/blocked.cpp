@@ -7,15 +7,15 @@ namespace trinix::cpu::internal {
 
 namespace {
 
-// Sizes in bytes. A block of A lives in the second-level cache beside the panel of B that streams through; the packed
-// B of a phase lives in the last-level cache.
-constexpr std::int64_t kDepthBytes = 1536;  // of one row of A in a block: 384 floats
-constexpr std::int64_t kBlockOfA = 384 << 10;
-constexpr std::int64_t kPhaseOfB = 4 << 20;
+// Sizes in bytes but for the rows; measured on Zen 5 (1 MB of second-level cache per core). Blocks of the depth are
+// long, because every one but the first has to fetch its part of C again; both panels then stream from the second-level
+// cache, which a tile asks for 13 of the 64 bytes per cycle that it can give.
+constexpr std::int64_t kDepthBytes = 3072;     // of one row of A in a block
+constexpr std::int64_t kBlockOfA = 384 << 10;  // packed by each thread, in its second-level cache
+constexpr std::int64_t kJobRows = 84;
+constexpr std::int64_t kPhaseOfB = 8 << 20;        // packed by the team, in the last-level cache
 constexpr std::int64_t kThinPhaseOfB = 256 << 10;  // with few rows B is used at once, from the second level
-constexpr std::int64_t kPhaseDepth = 4096;
-constexpr std::int64_t kJobRows = 168;
-constexpr std::int64_t kWideRows = 2048;  // rows of a 16-bit C whose sums are kept in f32
+constexpr std::int64_t kWideRows = 2048;           // rows of a 16-bit C whose sums are kept in f32
 
 /// What the threads of a team share.
 struct alignas(64) JobCounter {
@@ -42,24 +42,10 @@ std::int64_t a_panel_stride(const GemmPlan& plan, std::int64_t depth) {
   return round_up(plan.tile_rows * depth + kPanelSlack<T>, 64 / static_cast<std::int64_t>(sizeof(T)));
 }
 
-/// Packs this thread's share of the phase's columns of B. Small pieces of all panels in turn, so that every page of a
-/// row-major B is visited once.
+/// Padded by some cache lines: panels a power of two apart would evict each other from the caches as they are packed.
 template <class T>
-void pack_phase_of_b(const Problem<T>& p, const Phase& phase, T* out, int t, int threads) {
-  constexpr std::int64_t width = kTileColumns<T>;
-  constexpr std::int64_t piece = 64;
-  const PackPanel<T> pack = pack_panel_for<T>(p.b.dtype);
-  const std::int64_t panels = ceil_div(phase.cols, width);
-  const std::int64_t pieces = ceil_div(phase.depth, piece);
-  const std::int64_t total = panels * pieces;
-  for (std::int64_t u = total * t / threads; u < total * (t + 1) / threads; ++u) {
-    const std::int64_t panel = u % panels;
-    const std::int64_t step = u / panels * piece;
-    const std::int64_t col = phase.col + panel * width;
-    const std::int64_t end = phase.col + phase.cols;
-    pack(p.b, col, std::min(width, end - col), p.n, phase.step + step, std::min(piece, phase.depth - step), width,
-         out + panel * width * phase.depth + step * width);
-  }
+std::int64_t b_panel_stride_of(std::int64_t depth) {
+  return kTileColumns<T> * (depth + 1);
 }
 
 /// One tile of one block of the depth.
@@ -93,32 +79,24 @@ void run_job(Team<T>& team, const Phase& phase, const T* b, std::int64_t b_panel
   constexpr std::int64_t width = kTileColumns<T>;
   const Problem<T>& p = team.p;
   const GemmPlan& plan = team.plan;
-  const PackPanel<T> pack = pack_panel_for<T>(p.a.dtype);
   const std::int64_t high = plan.tile_rows;
-  for (std::int64_t step = 0; step < phase.depth; step += plan.kc) {
-    const std::int64_t depth = std::min(plan.kc, phase.depth - step);
-    const std::int64_t a_step0 = step / plan.a_depth * plan.a_depth;
-    const std::int64_t a_depth = std::min(plan.a_depth, phase.depth - a_step0);
-    const std::int64_t a_stride = a_panel_stride<T>(plan, a_depth);
-    if (held.row != row || held.step != phase.step + a_step0) {
-      for (std::int64_t i = 0; i < rows; i += high) {
-        pack(p.a, row + i, std::min(high, rows - i), p.m, phase.step + a_step0, a_depth, high, a + i / high * a_stride);
-      }
-      held = {row, phase.step + a_step0};
-    }
-    const bool first = phase.step + step == 0;
-    for (std::int64_t j = 0; j < cols; j += width) {
-      const T* b_panel = b + (col - phase.col + j) / width * b_panel_stride + step * width;
-      for (std::int64_t i = 0; i < rows; i += high) {
-        const T* a_panel = a + i / high * a_stride + (step - a_step0) * high;
-        const std::int64_t tile_rows = std::min(high, rows - i);
-        if (plan.wide_result) {
-          T* c = team.c_space + (row - phase.row + i) * plan.nc + (col - phase.col + j);
-          microkernel_for<T>(static_cast<int>(tile_rows), 2)(depth, a_panel, high, b_panel, width,
-                                                             {c, plan.nc, T{1}, !first, nullptr});
-        } else {
-          run_tile(p, depth, a_panel, high, b_panel, row + i, col + j, tile_rows, std::min(width, cols - j), first);
-        }
+  const std::int64_t a_stride = a_panel_stride<T>(plan, phase.depth);
+  if (held.row != row || held.step != phase.step) {
+    pack_panels(p.a, {row, rows, p.m, phase.step, phase.depth, high, a_stride}, a);
+    held = {row, phase.step};
+  }
+  const bool first = phase.step == 0;
+  for (std::int64_t j = 0; j < cols; j += width) {
+    const T* b_panel = b + (col - phase.col + j) / width * b_panel_stride;
+    for (std::int64_t i = 0; i < rows; i += high) {
+      const T* a_panel = a + i / high * a_stride;
+      const std::int64_t tile_rows = std::min(high, rows - i);
+      if (plan.wide_result) {
+        T* c = team.c_space + (row - phase.row + i) * plan.nc + (col - phase.col + j);
+        microkernel_for<T>(static_cast<int>(tile_rows), 2)(phase.depth, a_panel, high, b_panel, width,
+                                                           {c, plan.nc, T{1}, !first, nullptr});
+      } else {
+        run_tile(p, phase.depth, a_panel, high, b_panel, row + i, col + j, tile_rows, std::min(width, cols - j), first);
       }
     }
   }
@@ -138,20 +116,21 @@ void run_member(Team<T>& team, int t, int threads) {
   int buffer = 0;
   for (std::int64_t col = 0; col < p.n; col += plan.nc) {
     for (std::int64_t row = 0; row < p.m; row += plan.mo) {
-      for (std::int64_t step = 0; step < p.k; step += plan.kp) {
+      for (std::int64_t step = 0; step < p.k; step += plan.kc) {
         const Phase phase{col,  std::min(plan.nc, p.n - col), row, std::min(plan.mo, p.m - row),
-                          step, std::min(plan.kp, p.k - step)};
+                          step, std::min(plan.kc, p.k - step)};
         const T* b;
         std::int64_t b_panel_stride;
         if (p.packed_b.defined()) {
           b_panel_stride = p.packed_b.panel_stride;
           b = static_cast<const T*>(p.packed_b.data) + col / kTileColumns<T> * b_panel_stride + step * kTileColumns<T>;
         } else {
-          b_panel_stride = kTileColumns<T> * phase.depth;
+          b_panel_stride = b_panel_stride_of<T>(phase.depth);
           // The next phase packs into the other buffer while slower threads still read this one.
-          if (row == 0 || plan.kp < p.k) {
+          if (row == 0 || plan.kc < p.k) {
             buffer = plan.b_buffers == 2 ? 1 - buffer : 0;
-            pack_phase_of_b(p, phase, team.b_space + buffer * plan.b_elements, t, threads);
+            pack_panels(p.b, {col, phase.cols, p.n, step, phase.depth, kTileColumns<T>, b_panel_stride},
+                        team.b_space + buffer * plan.b_elements, t, threads);
           }
           b = team.b_space + buffer * plan.b_elements;
         }
@@ -197,9 +176,8 @@ GemmPlan plan_gemm(const Problem<T>& p, int threads) {
   plan.tile_rows = balanced_tile_rows(p.m);
   plan.kc = even_pieces(p.k, kDepthBytes / size, kWidth<T>);
   const bool packed = p.packed_b.defined();
-  plan.kp = packed ? round_up(p.k, plan.kc) : even_pieces(p.k, kPhaseDepth, plan.kc);
   const std::int64_t phase_bytes = threads == 1 && p.m <= 4 * Tile::rows ? kThinPhaseOfB : kPhaseOfB;
-  plan.nc = packed ? round_up(p.n, width) : even_pieces(p.n, phase_bytes / (plan.kp * size), width);
+  plan.nc = packed ? round_up(p.n, width) : even_pieces(p.n, phase_bytes / (plan.kc * size), width);
   plan.wide_result = size_of(p.c.dtype) == 2 && plan.kc < p.k;
   plan.mo = plan.wide_result ? even_pieces(p.m, kWideRows, plan.tile_rows) : p.m;
 
@@ -214,13 +192,12 @@ GemmPlan plan_gemm(const Problem<T>& p, int threads) {
     const std::int64_t by_rows = ceil_div(plan.mo, plan.mc);
     if (by_rows < wanted) plan.nj = even_pieces(plan.nc, ceil_div(plan.nc, ceil_div(wanted, by_rows)), width);
   }
-  plan.a_depth = plan.mc * plan.kp * size <= kBlockOfA ? plan.kp : plan.kc;
 
-  plan.b_elements = packed ? 0 : plan.nc * plan.kp;
-  const bool one_phase = plan.nc >= p.n && plan.kp >= p.k;
+  plan.b_elements = packed ? 0 : ceil_div(plan.nc, width) * b_panel_stride_of<T>(plan.kc);
+  const bool one_phase = plan.nc >= p.n && plan.kc >= p.k;
   plan.b_buffers = packed ? 0 : (one_phase || threads == 1 ? 1 : 2);
   plan.c_elements = plan.wide_result ? plan.mo * plan.nc : 0;
-  plan.a_elements = ceil_div(plan.mc, plan.tile_rows) * a_panel_stride<T>(plan, plan.a_depth);
+  plan.a_elements = ceil_div(plan.mc, plan.tile_rows) * a_panel_stride<T>(plan, plan.kc);
   return plan;
 }
 

@@ -7,14 +7,13 @@
 
 namespace trinix::cpu::internal {
 
-/// How a product is cut. From the outside in: panels of nc columns of B; bands of mo rows of C; phases of kp steps of
-/// the depth, for which the team packs B once; jobs of mc rows by nj columns, which threads take one after another;
-/// blocks of kc steps, for which the thread packs its rows of A.
+/// How a product is cut. From the outside in: panels of nc columns of B; bands of mo rows of C; phases of kc steps of
+/// the depth, for which the team packs B once; jobs of mc rows by nj columns, which threads take one after another and
+/// for which a thread packs its rows of A.
 struct GemmPlan {
   int threads = 1;
   std::int64_t tile_rows = 1;
-  std::int64_t nc = 0, mo = 0, kp = 0, mc = 0, nj = 0, kc = 0;
-  std::int64_t a_depth = 0;    ///< steps of A packed at once: kp when that fits the cache, else kc
+  std::int64_t nc = 0, mo = 0, kc = 0, mc = 0, nj = 0;
   bool wide_result = false;    ///< sums of several blocks are kept in f32 beside a 16-bit C
   std::int64_t b_buffers = 0;  ///< packed panels of B that are alive at once
   std::int64_t b_elements = 0, c_elements = 0, a_elements = 0;  ///< of one buffer; a_elements per thread

@@ -216,11 +216,7 @@ PackedMatrix pack_b(std::int64_t k, std::int64_t n, const GemmMatrix& b, void* b
     using T = decltype(type);
     constexpr std::int64_t width = kTileColumns<T>;
     const PackSource source{b.data, b.dtype, b.col, b.row};
-    const PackPanel<T> pack = pack_panel_for<T>(b.dtype);
-    T* out = static_cast<T*>(buffer);
-    for (std::int64_t col = 0; col < n; col += width) {
-      pack(source, col, std::min(width, n - col), n, 0, k, width, out + col * k);
-    }
+    pack_panels(source, {0, n, n, 0, k, width, width * k}, static_cast<T*>(buffer));
     return PackedMatrix{buffer, k, n, width, width * k, dtype_of<T>};
   };
   return b.dtype == DType::f64 ? run(double{}) : run(float{});

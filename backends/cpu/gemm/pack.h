@@ -17,6 +17,10 @@ namespace trinix::cpu::internal {
 template <class T>
 inline constexpr std::int64_t kPanelSlack = kWidth<T>;
 
+/// Steps of the depth that are packed at a time where lanes lie side by side. The next ones are prefetched meanwhile:
+/// the hardware does not foresee such walks, and waiting for memory would take longer than the packing.
+inline constexpr std::int64_t kPackPiece = 32;
+
 /// Part of an operand, in its storage type.
 struct PackSource {
   const void* data = nullptr;
@@ -35,6 +39,8 @@ void pack_adjacent_lanes(const S* from, std::int64_t depth_stride, std::int64_t 
   const std::int64_t limit = lanes == width ? readable : lanes;
   for (std::int64_t p = 0; p < depth; ++p, from += depth_stride, out += width) {
     std::int64_t lane = 0;
+    __builtin_prefetch(from + kPackPiece * depth_stride);
+    if (width > step) __builtin_prefetch(from + kPackPiece * depth_stride + step);
     for (; lane < width && lane + step <= limit; lane += step) store(out + lane, load_as(from + lane, T{}));
     for (; lane < lanes; ++lane) out[lane] = static_cast<T>(from[lane]);
     for (; lane < width; ++lane) out[lane] = T{};
@@ -51,6 +57,8 @@ void pack_adjacent_depth(const S* from, std::int64_t lane_stride, std::int64_t l
     // From the last lanes to the first, because stores spill into the first lanes of the next row.
     for (std::int64_t first = (width - 1) / step * step; first >= 0; first -= step) {
       const S* source = from + first * lane_stride + p;
+      unrolled<step>([&](auto i)
+                         __attribute__((always_inline)) { __builtin_prefetch(source + i * lane_stride + 2 * step); });
       Vec<T> square[step];
       if (first + step <= lanes) {
         unrolled<step>([&](auto i)
@@ -117,6 +125,34 @@ PackPanel<T> pack_panel_for(DType storage) {
       default:
         return nullptr;
     }
+  }
+}
+
+/// A run of lanes to be packed as panels of `width`, panel_stride elements apart.
+struct PackRegion {
+  std::int64_t lane = 0;
+  std::int64_t lanes = 0;
+  std::int64_t total_lanes = 0;  ///< where the operand ends
+  std::int64_t step = 0;
+  std::int64_t depth = 0;
+  std::int64_t width = 0;
+  std::int64_t panel_stride = 0;
+};
+
+/// Packs share `part` of `parts` of a region. Where lanes lie side by side, a few steps of all panels are packed at a
+/// time, so that every page and cache line of the operand is visited once; otherwise the whole depth of a panel.
+/// With more than one part, `width` must be a multiple of the vector's, for the parts not to spill into each other.
+template <class T>
+void pack_panels(const PackSource& source, const PackRegion& r, T* out, std::int64_t part = 0, std::int64_t parts = 1) {
+  const PackPanel<T> pack = pack_panel_for<T>(source.dtype);
+  const std::int64_t piece = source.lane_stride == 1 ? kPackPiece : 512;
+  const std::int64_t panels = (r.lanes + r.width - 1) / r.width;
+  const std::int64_t total = panels * ((r.depth + piece - 1) / piece);
+  for (std::int64_t u = total * part / parts; u < total * (part + 1) / parts; ++u) {
+    const std::int64_t panel = u % panels;
+    const std::int64_t step = u / panels * piece;
+    pack(source, r.lane + panel * r.width, std::min(r.width, r.lanes - panel * r.width), r.total_lanes, r.step + step,
+         std::min(piece, r.depth - step), r.width, out + panel * r.panel_stride + step * r.width);
   }
 }
 
