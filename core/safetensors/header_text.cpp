@@ -254,6 +254,9 @@ HeaderText parse_json(std::string_view json, std::string_view file) {
   if (json.starts_with("\xef\xbb\xbf")) {
     detail::fail<FormatError>("safetensors", "{}: the header begins with a byte order mark", shown_name(file));
   }
+  if (json.empty()) {
+    detail::fail<FormatError>("safetensors", "{}: the header is empty", shown_name(file));
+  }
   HeaderText text;
   HeaderEvents events(file, text);
   nlohmann::json::sax_parse(json.begin(), json.end(), &events);

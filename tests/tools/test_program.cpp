@@ -67,7 +67,9 @@ TEST(Program, HelpNamesEveryFlagWithItsDefault) {
   for (const ConfigField& field : config_fields()) {
     const std::string value = value_text(defaults, field);
     if (!field.is_flag || value.empty() || field.name == "resume") continue;
-    EXPECT_THAT(result.out, ::testing::ContainsRegex("--" + std::string(field.name) + " [A-Z]+=" + value + " "));
+    // "COUNT=12" from one version of the parser, "COUNT [12]" from the next.
+    EXPECT_THAT(result.out,
+                ::testing::ContainsRegex("--" + std::string(field.name) + " [A-Z]+(=| \\[)" + value + "(\\]| )"));
   }
 }
 
