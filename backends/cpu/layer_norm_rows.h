@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
+#include <trinix/backends/cpu/gemm/workspace.h>
 #include <trinix/backends/cpu/parallel.h>
 #include <trinix/core/dtype.h>
 #include <trinix/core/view.h>
@@ -166,18 +166,19 @@ void layer_norm_backward_rows(const LayerNormBackward<T>& p, std::int64_t rows, 
   // The number of partial sums depends on the shape alone, so the result does not depend on the number of threads.
   const std::int64_t parts = std::clamp<std::int64_t>(rows / 16, 1, 32);
   const std::int64_t stride = 2 * n;
-  std::vector<C> partials(static_cast<std::size_t>(parts * stride), C(0));
+  C* partials = static_cast<C*>(internal::thread_workspace(sizeof(C) * static_cast<std::size_t>(parts * stride)));
   const std::int64_t cost = std::max<std::int64_t>(8 * rows / parts * n, 1);
   parallel_for(parts, std::max<std::int64_t>(kGrain / cost, 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t part = begin; part < end; ++part) {
-      C* dweight = partials.data() + part * stride;
+      C* dweight = partials + part * stride;
+      std::fill(dweight, dweight + stride, C(0));
       for (std::int64_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
         layer_norm_backward_row(p, row, n, dweight, dweight + n);
       }
     }
   });
-  if (p.dweight != nullptr) add_up_partials<T>(partials.data(), parts, stride, n, p.dweight, p.accumulate_dweight);
-  if (p.dbias != nullptr) add_up_partials<T>(partials.data() + n, parts, stride, n, p.dbias, p.accumulate_dbias);
+  if (p.dweight != nullptr) add_up_partials<T>(partials, parts, stride, n, p.dweight, p.accumulate_dweight);
+  if (p.dbias != nullptr) add_up_partials<T>(partials + n, parts, stride, n, p.dbias, p.accumulate_dbias);
 }
 
 /// The data of an optional view.

@@ -5,18 +5,22 @@ namespace trinix::cpu {
 
 namespace {
 
-constexpr int kGroup = 32;  // counters at a time
+constexpr int kGroup = kRandomBlocks;
 
-/// The blocks of kGroup consecutive counters. 32-bit words travel in 64-bit lanes, of which only the low halves count:
-/// a product then needs no separate high and low part, which makes this several times faster than one block at a time.
-void group_of_blocks(std::uint64_t seed, std::uint64_t counter, std::uint32_t counter_high, std::uint32_t* bits) {
+/// Words 0 to 3 of kGroup blocks, in the low halves of 64-bit lanes: a product then needs no separate high and low
+/// part, which makes this several times faster than one block at a time.
+struct Group {
   std::uint64_t c0[kGroup], c1[kGroup], c2[kGroup], c3[kGroup];
+};
+
+/// The blocks of counters counter, counter + step, ...; counter_high is the upper half of each.
+inline void draw(std::uint64_t seed, std::uint64_t counter, std::uint64_t step, std::uint32_t counter_high, Group& g) {
   for (int b = 0; b < kGroup; ++b) {
-    const std::uint64_t n = counter + static_cast<std::uint64_t>(b);
-    c0[b] = static_cast<std::uint32_t>(n);
-    c1[b] = n >> 32;
-    c2[b] = counter_high;
-    c3[b] = 0;
+    const std::uint64_t n = counter + static_cast<std::uint64_t>(b) * step;
+    g.c0[b] = static_cast<std::uint32_t>(n);
+    g.c1[b] = n >> 32;
+    g.c2[b] = counter_high;
+    g.c3[b] = 0;
   }
   auto k0 = static_cast<std::uint32_t>(seed);
   auto k1 = static_cast<std::uint32_t>(seed >> 32);
@@ -24,21 +28,27 @@ void group_of_blocks(std::uint64_t seed, std::uint64_t counter, std::uint32_t co
   for (int round = 0; round < 10; ++round) {
 #pragma omp simd
     for (int b = 0; b < kGroup; ++b) {
-      const std::uint64_t a = std::uint64_t{0xD2511F53U} * static_cast<std::uint32_t>(c0[b]);
-      const std::uint64_t m = std::uint64_t{0xCD9E8D57U} * static_cast<std::uint32_t>(c2[b]);
-      c0[b] = (m >> 32) ^ c1[b] ^ k0;
-      c2[b] = (a >> 32) ^ c3[b] ^ k1;
-      c1[b] = m;
-      c3[b] = a;
+      const std::uint64_t a = std::uint64_t{0xD2511F53U} * static_cast<std::uint32_t>(g.c0[b]);
+      const std::uint64_t m = std::uint64_t{0xCD9E8D57U} * static_cast<std::uint32_t>(g.c2[b]);
+      g.c0[b] = (m >> 32) ^ g.c1[b] ^ k0;
+      g.c2[b] = (a >> 32) ^ g.c3[b] ^ k1;
+      g.c1[b] = m;
+      g.c3[b] = a;
     }
     k0 += 0x9E3779B9U;
     k1 += 0xBB67AE85U;
   }
+}
+
+/// The numbers of kGroup consecutive blocks in their order.
+void group_of_blocks(std::uint64_t seed, std::uint64_t counter, std::uint32_t counter_high, std::uint32_t* bits) {
+  Group g;
+  draw(seed, counter, 1, counter_high, g);
   for (int b = 0; b < kGroup; ++b) {
-    bits[4 * b] = static_cast<std::uint32_t>(c0[b]);
-    bits[4 * b + 1] = static_cast<std::uint32_t>(c1[b]);
-    bits[4 * b + 2] = static_cast<std::uint32_t>(c2[b]);
-    bits[4 * b + 3] = static_cast<std::uint32_t>(c3[b]);
+    bits[4 * b] = static_cast<std::uint32_t>(g.c0[b]);
+    bits[4 * b + 1] = static_cast<std::uint32_t>(g.c1[b]);
+    bits[4 * b + 2] = static_cast<std::uint32_t>(g.c2[b]);
+    bits[4 * b + 3] = static_cast<std::uint32_t>(g.c3[b]);
   }
 }
 
@@ -56,7 +66,23 @@ void random_bits(const RandomState& state, std::int64_t first, std::int64_t coun
   for (; j + 4 * kGroup <= count; j += 4 * kGroup) {
     group_of_blocks(state.seed, state.offset + static_cast<std::uint64_t>((first + j) / 4), counter_high, bits + j);
   }
-  while (j < count) one_block();
+  if (count - j > 4) {  // a whole group costs no more than one block by itself
+    std::uint32_t last[4 * kGroup];
+    group_of_blocks(state.seed, state.offset + static_cast<std::uint64_t>((first + j) / 4), counter_high, last);
+    std::copy(last, last + (count - j), bits + j);
+  } else if (j < count) {
+    one_block();
+  }
+}
+
+void random_words(std::uint64_t seed, std::uint64_t counter, std::uint64_t step, std::uint32_t* words) {
+  Group g;
+  draw(seed, counter, step, 0, g);
+  const std::uint64_t* const from[] = {g.c0, g.c1, g.c2, g.c3};
+  for (int w = 0; w < 4; ++w) {
+#pragma omp simd
+    for (int b = 0; b < kGroup; ++b) words[w * kGroup + b] = static_cast<std::uint32_t>(from[w][b]);
+  }
 }
 
 }  // namespace trinix::cpu

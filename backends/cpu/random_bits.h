@@ -16,6 +16,13 @@ namespace trinix::cpu {
 void random_bits(const RandomState& state, std::int64_t first, std::int64_t count, std::uint32_t* bits,
                  std::uint32_t counter_high = 0);
 
+/// Blocks that random_words draws.
+inline constexpr int kRandomBlocks = 32;
+
+/// Word w of philox(seed, counter + b * step) at words[kRandomBlocks * w + b], for b in [0, kRandomBlocks):
+/// neighbouring rows of a matrix side by side.
+void random_words(std::uint64_t seed, std::uint64_t counter, std::uint64_t step, std::uint32_t* words);
+
 /// Numbers drawn at a time: small enough that bits and values stay in the first-level cache.
 inline constexpr std::int64_t kRandomTile = 2048;
 

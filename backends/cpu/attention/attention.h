@@ -27,9 +27,10 @@ struct AttentionShape {
   [[nodiscard]] std::int64_t visible(std::int64_t i) const {
     return causal ? std::clamp<std::int64_t>(i + keys - queries + 1, 0, keys) : keys;
   }
-  /// Where the random bits of query i's row begin.
+  /// Blocks of four random numbers that a row of probabilities takes, and where those of query i begin.
+  [[nodiscard]] std::int64_t random_blocks() const { return (keys + 3) / 4; }
   [[nodiscard]] std::int64_t random_row(std::int64_t b, std::int64_t h, std::int64_t i) const {
-    return ((b * heads + h) * queries + i) * ((keys + 3) / 4) * 4;
+    return ((b * heads + h) * queries + i) * random_blocks();
   }
 
   std::int64_t batch, queries, keys, heads, key_heads, depth, value_depth;

@@ -68,7 +68,7 @@ struct Scratch {
     take(p, kQueries * kPitch);
     take(ds, kQueries * kPitch);
     take(ds_t, kKeys * kTransposedPitch);
-    take(random, kKeys);
+    take(random, kQueries * kKeys);
   }
 };
 
@@ -204,16 +204,15 @@ class BlockedBackward {
   /// From scores and dp to p and ds, 0 where masked. Beyond what a row sees, one more vector is cleared, because the
   /// tiles of the products that follow take neighbouring rows and keys together.
   void softmax_backward(const Pair& pair, const Scratch& s) const {
+    const bool drops = args_.in.dropout > 0;
+    const std::int64_t bits_pitch = drops ? draw(pair, s.bits) : 0;
     for (std::int64_t r = 0; r < pair.rows; ++r) {
       float* p_row = s.p + r * kPitch;
       float* ds_row = s.ds + r * kPitch;
       const std::int64_t seen = seen_by(pair, r);
       const float lse = s.lse[pair.i0 + r];
       const float delta = s.delta[pair.i0 + r];
-      const bool drops = args_.in.dropout > 0 && seen > 0;
-      if (drops) {
-        random_bits(args_.in.random, shape_.random_row(pair.b, pair.h, pair.i0 + r) + pair.j0, seen, s.bits);
-      }
+      const std::uint32_t* bits = s.bits + r * bits_pitch;
       std::int64_t c = 0;
       for (; c < seen; c += kLanes) {
         Lanes p = exp2(load(p_row + c) - lse);
@@ -224,7 +223,7 @@ class BlockedBackward {
           dp = select(sees, dp, Lanes{});
         }
         if (drops) {
-          const Lanes keep = kept(s.bits + c);
+          const Lanes keep = kept(bits + c);
           store(p_row + c, p * keep);
           dp *= keep;
         } else {
@@ -239,11 +238,24 @@ class BlockedBackward {
     }
   }
 
-  /// 1 / (1 - p) for the values kept, else 0.
+  /// Random bits for the pair; returns the distance between its rows.
+  std::int64_t draw(const Pair& pair, std::uint32_t* bits) const {
+    const std::int64_t row_numbers = 4 * shape_.random_blocks();
+    const std::int64_t first = 4 * shape_.random_row(pair.b, pair.h, pair.i0);
+    if (row_numbers <= kKeys) {  // whole rows, which follow each other
+      random_bits(args_.in.random, first, pair.rows * row_numbers, bits);
+      return row_numbers;
+    }
+    for (std::int64_t r = 0; r < pair.rows; ++r) {
+      random_bits(args_.in.random, first + r * row_numbers + pair.j0, seen_by(pair, r), bits + r * kKeys);
+    }
+    return kKeys;
+  }
+
+  /// 1 / (1 - p) for the values kept, else 0: dropout_keeps() on a vector.
   [[nodiscard]] Lanes kept(const std::uint32_t* bits) const {
-    float factors[kLanes];
-    for (int l = 0; l < kLanes; ++l) factors[l] = dropout_keeps(bits[l], threshold_) ? drop_scale_ : 0.0F;
-    return load(factors);
+    const LaneInts keeps = load(bits) >= threshold_;
+    return select(keeps, broadcast(drop_scale_), Lanes{});
   }
 
   /// sums[key] += alpha sum over queries of weights[query][key] rows[query].

@@ -43,13 +43,12 @@ struct Scratch {
     queries = arena.take(s.depth * kQueries);
     scores = arena.take(blocks.block * kQueries);
     out = arena.take(kQueries * padded);
-    bits = reinterpret_cast<std::uint32_t*>(arena.take(blocks.block));
   }
   static std::int64_t elements(const AttentionShape& s, const KeyBlocks& blocks) {
     const std::int64_t padded = round_up(s.value_depth, kLanes);
     return Arena::rounded(round_up(s.keys, blocks.panel) * s.depth + kPanelSlack<float>) +
            Arena::rounded(s.keys * padded) + Arena::rounded(s.depth * kQueries) +
-           Arena::rounded(blocks.block * kQueries) + Arena::rounded(kQueries * padded) + Arena::rounded(blocks.block);
+           Arena::rounded(blocks.block * kQueries) + Arena::rounded(kQueries * padded);
   }
 
   std::int64_t padded;  ///< components of V, rounded up to vectors
@@ -58,7 +57,6 @@ struct Scratch {
   float* queries;
   float* scores;
   float* out;
-  std::uint32_t* bits;
 };
 
 /// Largest score and sum of exponentials of each query of a block so far.
@@ -146,7 +144,7 @@ class BlockedForward {
                  return Steps{0, shape_.depth};
                });
       softmax_block(i0, j0, n, scratch, running, j0 == 0);
-      if (args_.in.dropout > 0) drop(b, h, i0, count, j0, n, scratch);
+      if (args_.in.dropout > 0) drop(b, h, i0, j0, n, scratch.scores);
       const std::int64_t tile_rows = balanced_tile_rows(count);
       multiply({.rows = count,
                 .cols = scratch.padded,
@@ -216,13 +214,23 @@ class BlockedForward {
     }
   }
 
-  void drop(std::int64_t b, std::int64_t h, std::int64_t i0, std::int64_t count, std::int64_t j0, std::int64_t n,
-            const Scratch& scratch) const {
-    for (std::int64_t r = 0; r < count; ++r) {
-      random_bits(args_.in.random, shape_.random_row(b, h, i0 + r) + j0, n, scratch.bits);
-      float* scores = scratch.scores + r;
-      for (std::int64_t j = 0; j < n; ++j) {
-        if (!dropout_keeps(scratch.bits[j], threshold_)) scores[j * kQueries] = 0;
+  /// Clears the probabilities that are dropped. A block of four random numbers belongs to four keys of one query, so
+  /// the blocks of neighbouring queries, drawn together, give rows of the transposed probabilities.
+  void drop(std::int64_t b, std::int64_t h, std::int64_t i0, std::int64_t j0, std::int64_t n, float* scores) const {
+    static_assert(kRandomBlocks >= kQueries);
+    const RandomState& random = args_.in.random;
+    const auto first = random.offset + static_cast<std::uint64_t>(shape_.random_row(b, h, i0));
+    for (std::int64_t four = j0 / 4; four * 4 < j0 + n; ++four) {
+      std::uint32_t words[4 * kRandomBlocks];
+      random_words(random.seed, first + static_cast<std::uint64_t>(four),
+                   static_cast<std::uint64_t>(shape_.random_blocks()), words);
+      for (std::int64_t w = 0; w < 4; ++w) {
+        const std::int64_t j = four * 4 + w - j0;
+        if (j < 0 || j >= n) continue;
+        float* row = scores + j * kQueries;
+        const std::uint32_t* bits = words + w * kRandomBlocks;
+#pragma omp simd
+        for (std::int64_t r = 0; r < kQueries; ++r) row[r] = dropout_keeps(bits[r], threshold_) ? row[r] : 0.0F;
       }
     }
   }

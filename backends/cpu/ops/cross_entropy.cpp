@@ -13,6 +13,10 @@ namespace {
 /// Rows are read in pieces of this many elements, which stay in the first-level cache for the second pass over them.
 constexpr std::int64_t kPiece = 2048;
 
+/// Elements of a cache line of C. What is left of a row after whole lines is padded to one, so that it is no slower.
+template <class C>
+constexpr std::int64_t kLine = 64 / sizeof(C);
+
 /// Index of a flat element, as a person would write it.
 Dims position_of(const View& v, std::int64_t flat) {
   Dims position = v.shape;
@@ -44,6 +48,23 @@ std::int64_t check_targets(const CrossEntropy::Forward& args) {
   return count;
 }
 
+template <class T>
+compute_t<T> largest(compute_t<T> so_far, const T* x, std::int64_t n) {
+  using C = compute_t<T>;
+#pragma omp simd reduction(max : so_far)
+  for (std::int64_t i = 0; i < n; ++i) so_far = std::max(so_far, static_cast<C>(x[i]));
+  return so_far;
+}
+
+template <class T>
+compute_t<T> sum_of_exponentials(const T* x, std::int64_t n, compute_t<T> shift) {
+  using C = compute_t<T>;
+  C sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < n; ++i) sum += vm::exp(static_cast<C>(x[i]) - shift);
+  return sum;
+}
+
 /// Maximum and sum of exponentials of what was read so far, kept together: online softmax (Milakov and Gimelshein,
 /// arXiv 1805.02867).
 template <class C>
@@ -53,17 +74,17 @@ struct LogSumExp {
 
   template <class T>
   void add(const T* x, std::int64_t n) {
-    C piece_max = max;
-#pragma omp simd reduction(max : piece_max)
-    for (std::int64_t i = 0; i < n; ++i) piece_max = std::max(piece_max, static_cast<C>(x[i]));
-    if (piece_max == -std::numeric_limits<C>::infinity()) return;  // nothing but -inf so far
-    C piece_sum = 0;
-#pragma omp simd reduction(+ : piece_sum)
-    for (std::int64_t i = 0; i < n; ++i) piece_sum += vm::exp(static_cast<C>(x[i]) - piece_max);
-    sum = sum * vm::exp(max - piece_max) + piece_sum;
-    max = piece_max;
+    const std::int64_t lines = n / kLine<C> * kLine<C>;
+    C rest[kLine<C>];
+    for (std::int64_t i = 0; i < kLine<C>; ++i) {
+      rest[i] = i < n - lines ? static_cast<C>(x[lines + i]) : -std::numeric_limits<C>::infinity();
+    }
+    const C new_max = largest(largest(max, x, lines), rest, kLine<C>);
+    if (new_max == -std::numeric_limits<C>::infinity()) return;  // nothing but -inf so far
+    if (sum != 0) sum *= vm::exp(max - new_max);
+    sum += sum_of_exponentials(x, lines, new_max) + sum_of_exponentials(rest, kLine<C>, new_max);
+    max = new_max;
   }
-  [[nodiscard]] C value() const { return max + std::log(sum); }
 };
 
 template <class T>
@@ -87,23 +108,22 @@ void forward(const CrossEntropy::Forward& args) {
   const C smoothing = static_cast<C>(args.label_smoothing);
   parallel_for(rows, std::max<std::int64_t>(kGrain / (8 * classes), 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      const T* x = args.logits.as<T>() + row * classes;
       LogSumExp<C> running;
-      C total = 0;
       for (std::int64_t at = 0; at < classes; at += kPiece) {
-        const std::int64_t n = std::min(kPiece, classes - at);
-        running.add(x + at, n);
-        if (smoothing != 0) total += sum_of(x + at, n);
+        running.add(args.logits.as<T>() + row * classes + at, std::min(kPiece, classes - at));
       }
-      lse[row] = running.value();
+      lse[row] = running.max;
+      losses[row] = running.sum;
+    }
+    // Logarithms of many rows at once: one at a time would cost as much as the row.
+#pragma omp simd
+    for (std::int64_t row = begin; row < end; ++row) lse[row] += vm::log(losses[row]);
+    for (std::int64_t row = begin; row < end; ++row) {
+      const T* x = args.logits.as<T>() + row * classes;
       const std::int64_t t = targets[row];
-      if (t == args.ignore_index) {
-        losses[row] = 0;
-        continue;
-      }
-      const C miss = lse[row] - static_cast<C>(x[t]);
-      losses[row] =
-          smoothing == 0 ? miss : (1 - smoothing) * miss + smoothing * (lse[row] - total / static_cast<C>(classes));
+      losses[row] = t == args.ignore_index ? C(0) : (1 - smoothing) * (lse[row] - static_cast<C>(x[t]));
+      if (smoothing == 0 || t == args.ignore_index) continue;
+      losses[row] += smoothing * (lse[row] - sum_of(x, classes) / static_cast<C>(classes));
     }
   });
   *args.count.as<C>() = static_cast<C>(count);
@@ -137,10 +157,15 @@ void backward(const CrossEntropy::Backward& args) {
       }
       const C scale = dloss[row * dloss_step] / count;
       const C row_lse = lse[row];
+      const std::int64_t lines = classes / kLine<C> * kLine<C>;
+      const auto gradient = [&](C logit) { return (vm::exp(logit - row_lse) - spread) * scale; };
 #pragma omp simd
-      for (std::int64_t j = 0; j < classes; ++j) {
-        dx[j] = T((vm::exp(static_cast<C>(x[j]) - row_lse) - spread) * scale);
-      }
+      for (std::int64_t j = 0; j < lines; ++j) dx[j] = T(gradient(static_cast<C>(x[j])));
+      C rest[kLine<C>] = {};
+      for (std::int64_t j = lines; j < classes; ++j) rest[j - lines] = static_cast<C>(x[j]);
+#pragma omp simd
+      for (std::int64_t j = 0; j < kLine<C>; ++j) rest[j] = gradient(rest[j]);
+      for (std::int64_t j = lines; j < classes; ++j) dx[j] = T(rest[j - lines]);
       const C probability = vm::exp(static_cast<C>(x[t]) - row_lse);
       dx[t] = T((probability - spread - (1 - smoothing)) * scale);
     }
