@@ -42,6 +42,7 @@ use_package() { # NAME PREFIX
   quietly cmake --build "$work/$1"
   check_commands "$work/$1"
   "$work/$1/train" || fail "$1: the program that trains a network"
+  "$work/$1/errors" || fail "$1: the program that catches an error"
   "$work/$1/with_tools" || fail "$1: the program that uses trinix::tools"
 }
 
@@ -58,6 +59,10 @@ use_pkg_config() { # NAME PREFIX RUN_PATH
   "$work/$1" || fail "$1"
 }
 
+say "the example in README.md is the program that is tested"
+diff <(sed -n '/^```cpp$/,/^```$/p' "$source/README.md" | sed '1d;$d') <(sed 1d "$here/train.cpp") ||
+  fail "README.md and tests/consumer/train.cpp differ"
+
 say "static: install, move, find_package"
 prefix=$work/static
 install_and_move "$build" "$prefix"
@@ -68,10 +73,9 @@ if cmake -S "$here" -B "$work/future" -DTRINIX_FROM=package -DCMAKE_PREFIX_PATH=
 say "static: pkg-config"
 use_pkg_config pkg-config-static "$prefix" "$prefix/lib"
 
-say "every header stands alone and needs no private package"
-(cd "$prefix/include" && find trinix -name '*.h') |
-  xargs -P "$jobs" -I{} sh -c 'echo "#include <{}>" | "$0" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$1" -x c++ - || {
-    echo "{} does not compile alone" >&2; exit 255; }' "$compiler" "$prefix/include" || fail "headers"
+say "every installed header is complete and needs no private package"
+(cd "$prefix/include" && find trinix -name '*.h' -printf '#include <%p>\n') >"$work/headers.cpp"
+quietly "$compiler" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$prefix/include" "$work/headers.cpp"
 if grep -rnE '#include *[<"](Eigen|fmt|nlohmann|CLI|omp\.h|cuda)' "$prefix/include"; then
   fail "an installed header includes a private package"
 fi
@@ -85,6 +89,7 @@ quietly cmake -S "$here" -B "$work/fetch" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCM
 quietly cmake --build "$work/fetch" --parallel "$jobs"
 check_commands "$work/fetch"
 "$work/fetch/train" || fail "FetchContent"
+"$work/fetch/errors" || fail "FetchContent: an error of the library was not caught by its type"
 say "shared: install, move, pkg-config"
 prefix=$work/shared
 install_and_move "$work/fetch" "$prefix"
