@@ -20,8 +20,8 @@ struct CausalSelfAttentionOptions {
   std::int64_t heads = 0;
   double dropout = 0;  ///< on the attention probabilities, and on the output
   bool bias = true;
-  std::optional<double> init_std;         ///< of c_attn, see LinearOptions
-  std::optional<double> output_init_std;  ///< of c_proj
+  std::optional<double> init_std = {};         ///< of c_attn, see LinearOptions
+  std::optional<double> output_init_std = {};  ///< of c_proj
   TensorOptions tensor = {};
   Generator* generator = nullptr;
   KernelChoice kernel = {};

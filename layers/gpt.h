@@ -49,8 +49,8 @@ struct MlpOptions {
   double dropout = 0;
   bool bias = true;
   Gelu activation = Gelu::tanh;
-  std::optional<double> init_std;
-  std::optional<double> output_init_std;
+  std::optional<double> init_std = {};
+  std::optional<double> output_init_std = {};
   TensorOptions tensor = {};
   Generator* generator = nullptr;
 };

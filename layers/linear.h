@@ -16,7 +16,7 @@ struct LinearOptions {
   bool bias = true;
   /// Weights from N(0, init_std^2) and a bias of 0, as in GPT-2. Without it both come from U(-1/sqrt(in), 1/sqrt(in)),
   /// as in PyTorch.
-  std::optional<double> init_std;
+  std::optional<double> init_std = {};
   TensorOptions tensor = {};
   Generator* generator = nullptr;  ///< default_generator() when null; as in every layer
 };

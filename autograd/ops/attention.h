@@ -13,9 +13,9 @@
 namespace trinix {
 
 struct AttentionOptions {
-  bool causal = false;          ///< row i sees keys j <= i + Sk - Sq (aligned to the bottom right)
-  double dropout = 0;           ///< on the probabilities, after the softmax sum
-  std::optional<double> scale;  ///< of the scores; default 1 / sqrt(head_dim)
+  bool causal = false;               ///< row i sees keys j <= i + Sk - Sq (aligned to the bottom right)
+  double dropout = 0;                ///< on the probabilities, after the softmax sum
+  std::optional<double> scale = {};  ///< of the scores; default 1 / sqrt(head_dim)
   KernelChoice kernel = {};
   Generator* generator = nullptr;
 };
