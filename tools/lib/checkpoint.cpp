@@ -131,7 +131,7 @@ std::string checkpoint_name(std::int64_t step) {
 
 void save_checkpoint(const std::filesystem::path& run, const std::string& name, const TrainerState& state,
                      const StateDict& model, const StateDict& optimizer) {
-  constexpr std::uint64_t kHeaders = 1 << 20;
+  constexpr std::uint64_t kHeaders = 1 << 16;
   AtomicDir folder(checkpoints_of(run), name, {.expected_bytes = bytes_of(model) + bytes_of(optimizer) + kHeaders});
   save_safetensors(folder.path() / kModelFile, entries(model));
   save_safetensors(folder.path() / kOptimizerFile, entries(optimizer));

@@ -77,6 +77,7 @@ nn::GptConfig model_config(const TrainConfig& c, std::int64_t vocab_size, Genera
           .width = c.width,
           .dropout = c.dropout,
           .bias = c.bias,
+          .activation = Gelu::erf,  // as nanoGPT, whose recipes the presets are
           .generator = generator};
 }
 

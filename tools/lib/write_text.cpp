@@ -54,7 +54,8 @@ std::string write_text(const SampleConfig& config, const std::function<bool(std:
                  .layers = state.config.layers,
                  .heads = state.config.heads,
                  .width = state.config.width,
-                 .bias = state.config.bias});
+                 .bias = state.config.bias,
+                 .activation = Gelu::erf});
   model.load_state_dict(checkpoint.model);
   std::vector<std::int64_t> prompt;
   for (const std::int32_t id : state.tokenizer->encode(config.prompt)) prompt.push_back(id);

@@ -1,0 +1,53 @@
+// The kernels behind the optimizers; their behaviour over many steps is tested in tests/optim.
+#include "op_case.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+
+#include <trinix/optim/adamw.h>
+#include <trinix/optim/clip.h>
+
+namespace trinix::testing {
+namespace {
+
+TEST(OptimizerOps, AdamWMakesTheStepOfItsFormula) {
+  const auto values = random_values(1037, 1);
+  const auto gradient = random_values(1037, 2);
+  for (const Device device : test_devices()) {
+    Tensor p = from_vector(values).to(device).requires_grad_();
+    p.set_grad(from_vector(gradient).to(device));
+    optim::AdamW adamw(std::vector<Tensor>{p}, {.lr = 0.01, .betas = {0.8, 0.95}, .eps = 1e-6, .weight_decay = 0.3});
+    std::vector<double> expected = values, m(values.size()), v(values.size());
+    for (int step = 1; step <= 3; ++step) {
+      adamw.step({.grad_scale = 0.5});
+      note_kernels_run();
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const double g = 0.5 * gradient[i];
+        m[i] = 0.8 * m[i] + 0.2 * g;
+        v[i] = 0.95 * v[i] + 0.05 * g * g;
+        const double m_hat = m[i] / (1 - std::pow(0.8, step));
+        const double v_hat = v[i] / (1 - std::pow(0.95, step));
+        expected[i] -= 0.01 * 0.3 * expected[i] + 0.01 * m_hat / (std::sqrt(v_hat) + 1e-6);
+      }
+    }
+    EXPECT_LT(relative_error(p.to_doubles(), expected), 1e-12);
+  }
+}
+
+TEST(OptimizerOps, TheGradientNormSpansAllTensors) {
+  for (const Device device : test_devices()) {
+    std::vector<Tensor> parameters;
+    double squares = 0;
+    for (const std::int64_t n : {1, 33, 5000}) {
+      const auto gradient = random_values(static_cast<std::size_t>(n), static_cast<std::uint64_t>(n));
+      for (const double g : gradient) squares += g * g;
+      parameters.push_back(zeros({n}, {DType::f64, device, true}));
+      parameters.back().set_grad(from_vector(gradient).to(device));
+    }
+    EXPECT_NEAR(optim::grad_norm(parameters), std::sqrt(squares), 1e-12 * std::sqrt(squares));
+    note_kernels_run();
+  }
+}
+
+}  // namespace
+}  // namespace trinix::testing
