@@ -226,7 +226,7 @@ TEST(Linalg, MistakesAreExplained) {
   EXPECT_EQ(message_of<ShapeError>([] {
               static_cast<void>(matmul(zeros({2, 3, 4}), zeros({3, 4, 5})));
             }),
-            "[matmul] shapes [2, 3, 4] and [3, 4, 5] do not fit: the batch dims [2] and [3] must be equal or 1");
+            "[matmul] shapes [2, 3, 4] and [3, 4, 5] do not fit: the batch dims 2 and 3 must be equal or 1");
   EXPECT_EQ(message_of<ShapeError>([] {
               static_cast<void>(linear(zeros({2, 3}), zeros({5, 4})));
             }),
