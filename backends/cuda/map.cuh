@@ -142,8 +142,8 @@ template <int kVector, class R, class F, class... T>
 void launch_map(const char* op, const Walk<1 + sizeof...(T)>& w, const Stream& stream, F f, R* out, const T*... in) {
   const std::int64_t vectors = w.inner() / kVector * w.rows();
   const auto walk = to_device(w, kVector);
-  int view = 0;
-  const auto input = [&]<class U>(const U* data) { return MapInput<U>{data, w.inner_stride(++view) == 0}; };
+  [[maybe_unused]] int view = 0;
+  [[maybe_unused]] const auto input = [&]<class U>(const U* data) { return MapInput<U>{data, w.inner_stride(++view) == 0}; };
   // Braces fix the order of evaluation, on which the count of views relies.
   const std::tuple<MapInput<T>...> inputs{input(in)...};
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(ceil_div(vectors, kMapThreads * kMapUnroll))),
