@@ -102,6 +102,15 @@ TEST_F(TrainingProgram, TrainsAndSamples) {
   EXPECT_EQ(sampled.out.size(), 5U + 20 + 1);
 }
 
+TEST_F(TrainingProgram, ShowsWhatARunHolds) {
+  ASSERT_EQ(run_program(command("run", {"--iters", "5"})).code, 0);
+  const ProgramResult run = run_program({"info", (folder_ / "run").string()});
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("step 5, best validation loss"));
+  EXPECT_THAT(run.out, HasSubstr("F32   [48, 16]  transformer.h.0.attn.c_attn.weight"));
+  expect_complaint({"info", data_}, "words.txt");
+}
+
 TEST_F(TrainingProgram, GoesOnBitForBitAfterAKill) {
   ASSERT_EQ(run_program(command("whole", {"--iters", "400"})).code, 0);
   const auto args = command("killed", {"--iters", "400"});

@@ -1,12 +1,17 @@
 #include "cli/commands.h"
 
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 #include <set>
 #include <string>
 
 #include <trinix/core/backend.h>
 #include <trinix/core/kernel.h>
+#include <trinix/core/safetensors.h>
 #include <trinix/core/threads.h>
+#include <trinix/tools/lib/checkpoint.h>
 #include <trinix/version.h>
 
 namespace trinix::cli {
@@ -37,13 +42,45 @@ int print_info() {
   return 0;
 }
 
+void print_tensors(const std::filesystem::path& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  std::uint64_t bytes = 0;
+  for (const SafetensorsInfo& tensor : file.tensors()) {
+    std::string shape;
+    for (const std::int64_t n : tensor.shape) shape += (shape.empty() ? "" : ", ") + std::to_string(n);
+    std::printf("  %-5s [%s]  %s\n", std::string(tensor.dtype_name).c_str(), shape.c_str(), tensor.name.c_str());
+    bytes += tensor.bytes();
+  }
+  for (const auto& [key, value] : file.metadata()) std::printf("  metadata %s = %s\n", key.c_str(), value.c_str());
+  std::printf("%s: %zu tensors, %llu bytes\n", path.c_str(), file.tensors().size(),
+              static_cast<unsigned long long>(bytes));
+}
+
+/// A safetensors file, a checkpoint, or a run, of which the newest checkpoint is shown.
+int print_contents(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) {
+    print_tensors(path);
+    return 0;
+  }
+  const bool is_checkpoint = std::filesystem::exists(path / "trainer.json");
+  const tools::Checkpoint checkpoint =
+      is_checkpoint ? tools::load_checkpoint(path, false) : tools::load_newest_checkpoint(path, false);
+  std::printf("%s: step %lld, best validation loss %.4f\n", checkpoint.folder.c_str(),
+              static_cast<long long>(checkpoint.state.step), checkpoint.state.best_validation_loss);
+  print_tensors(checkpoint.folder / "model.safetensors");
+  return 0;
+}
+
 }  // namespace
 
 std::string version_text() { return "trinix " TRINIX_VERSION; }
 
 void add_info(CLI::App& program, Run& run) {
-  CLI::App* command = program.add_subcommand("info", "Show version, build options, devices and kernels");
-  command->callback([&run] { run = [] { return print_info(); }; });
+  CLI::App* command =
+      program.add_subcommand("info", "Show version, build options, devices and kernels, or what a file or run holds");
+  auto path = std::make_shared<std::string>();
+  command->add_option("path", *path, "a safetensors file, a checkpoint's folder, or a run's folder");
+  command->callback([path, &run] { run = [path] { return path->empty() ? print_info() : print_contents(*path); }; });
 }
 
 }  // namespace trinix::cli
