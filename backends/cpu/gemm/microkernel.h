@@ -1,8 +1,6 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <utility>
 
 #include <trinix/backends/cpu/gemm/simd.h>
 
@@ -48,12 +46,12 @@ void microkernel(std::int64_t depth, const T* a, std::int64_t a_step, const TB* 
                  const TileOutput<T>& out) {
   constexpr int width = kWidth<T>;
   Vec<T> acc[Rows][Vecs];
+  // The tile of C comes from far away and is needed only at the end.
+  for (int i = 0; i < Rows; ++i) {
+    for (int j = 0; j < Vecs; ++j) __builtin_prefetch(out.c + i * out.c_step + j * width, 1);
+  }
   unrolled<Rows>([&](auto i) __attribute__((always_inline)) {
-    // The tile of C comes from far away and is needed only at the end.
-    unrolled<Vecs>([&](auto j) __attribute__((always_inline)) {
-      acc[i][j] = Vec<T>{};
-      __builtin_prefetch(out.c + i * out.c_step + j * width, 1);
-    });
+    unrolled<Vecs>([&](auto j) __attribute__((always_inline)) { acc[i][j] = Vec<T>{}; });
   });
   for (std::int64_t p = 0; p < depth; ++p) {
     Vec<T> columns[Vecs];
@@ -88,14 +86,9 @@ void microkernel(std::int64_t depth, const T* a, std::int64_t a_step, const TB* 
 template <class T, class TB = T>
 using Microkernel = void (*)(std::int64_t, const T*, std::int64_t, const TB*, std::int64_t, const TileOutput<T>&);
 
-/// The tile of `rows` (1 to Tile::rows) by one or two vectors: small edges do not pay for a full tile.
+/// The tile of `rows` (1 to Tile::rows) by one or two vectors: small edges do not pay for a full tile. T is float or
+/// double; the tiles are compiled once, in microkernel.cpp.
 template <class T>
-Microkernel<T> microkernel_for(int rows, int vecs) {
-  static constexpr auto table = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array{std::array<Microkernel<T>, 2>{microkernel<T, T, R + 1, 1>, microkernel<T, T, R + 1, 2>}...};
-  }
-  (std::make_integer_sequence<int, Tile::rows>{});
-  return table[rows - 1][vecs - 1];
-}
+[[nodiscard]] Microkernel<T> microkernel_for(int rows, int vecs);
 
 }  // namespace trinix::cpu::internal

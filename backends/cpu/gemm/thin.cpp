@@ -1,3 +1,6 @@
+#include <array>
+#include <utility>
+
 #include <trinix/backends/cpu/gemm/problem.h>
 #include <trinix/backends/cpu/parallel.h>
 
@@ -10,6 +13,7 @@ namespace trinix::cpu::internal {
 namespace {
 
 constexpr std::int64_t kDotRows = 4;
+constexpr int kTileRows = Tile::rows < 8 ? Tile::rows : 8;  // with more, a packed B is as fast
 constexpr int kRegisters = kVectorBytes == 64 ? 32 : 16;
 
 /// Vectors of a tile with few rows: the wider, the longer the runs of B that are read from each of its rows.
@@ -25,15 +29,7 @@ Microkernel<T, TB> wide_kernel_for(int rows) {
   static constexpr auto table = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<Microkernel<T, TB>, sizeof...(R)>{microkernel<T, TB, R + 1, wide_vecs(R + 1)>...};
   }
-  (std::make_integer_sequence<int, Tile::rows>{});
-  return table[rows - 1];
-}
-template <class T, class TB>
-Microkernel<T, TB> narrow_kernel_for(int rows) {
-  static constexpr auto table = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Microkernel<T, TB>, sizeof...(R)>{microkernel<T, TB, R + 1, 1>...};
-  }
-  (std::make_integer_sequence<int, Tile::rows>{});
+  (std::make_integer_sequence<int, kTileRows>{});
   return table[rows - 1];
 }
 
@@ -81,29 +77,29 @@ void dot_columns(const Problem<T>& p, const T* a, std::int64_t a_row, std::int64
 }
 
 /// Columns [begin, end) with tiles that read B in place; `a` is packed, p.m rows side by side. `scratch` holds a packed
-/// panel of one vector's width for the columns that do not fill a vector.
+/// panel for the columns that do not fill a tile.
 template <class T, class TB>
 void tile_columns(const Problem<T>& p, const T* a, std::int64_t begin, std::int64_t end, T* scratch) {
   constexpr std::int64_t width = kWidth<T>;
+  constexpr std::int64_t panel = kTileColumns<T>;
   const int rows = static_cast<int>(p.m);
   const std::int64_t wide = wide_vecs(rows) * width;
-  alignas(kVectorBytes) T tile[Tile::rows * 8 * kWidth<T>];
+  alignas(kVectorBytes) T tile[kTileRows * 8 * width];
   const TB* b = static_cast<const TB*>(p.b.data);
   for (std::int64_t j = begin; j < end;) {
-    const std::int64_t cols = end - j >= wide ? wide : std::min(width, end - j);
-    TileOutput<T> out{tile, cols == wide ? wide : width};
-    const bool direct = p.stores_directly() && cols >= width;
+    const std::int64_t cols = end - j >= wide ? wide : std::min(panel, end - j);
+    const int vecs = static_cast<int>(ceil_div(cols, width));
+    TileOutput<T> out{tile, vecs * width};
+    const bool direct = p.stores_directly() && cols == vecs * width;
     if (direct) {
       out = {static_cast<T*>(p.c.data) + j, p.c.row, p.alpha, p.accumulate,
              p.bias != nullptr ? static_cast<const T*>(p.bias) + j : nullptr};
     }
     if (cols == wide) {
       wide_kernel_for<T, TB>(rows)(p.k, a, p.m, b + j, p.b.depth_stride, out);
-    } else if (cols == width) {
-      narrow_kernel_for<T, TB>(rows)(p.k, a, p.m, b + j, p.b.depth_stride, out);
     } else {
-      pack_panel_of<T, TB>(p.b, j, cols, p.n, 0, p.k, width, scratch);
-      microkernel_for<T>(rows, 1)(p.k, a, p.m, scratch, width, out);
+      pack_panel_for<T>(p.b.dtype)(p.b, j, cols, p.n, 0, p.k, panel, scratch);
+      microkernel_for<T>(rows, vecs)(p.k, a, p.m, scratch, panel, out);
     }
     if (!direct) write_tile(p, tile, out.c_step, 0, j, p.m, cols, true);
     j += cols;
@@ -118,7 +114,7 @@ std::int64_t copy_of_a(const Problem<T>& p) {
 /// Elements of a thread's scratch panel.
 template <class T>
 std::int64_t tail_panel(const Problem<T>& p) {
-  return round_up(p.k * kWidth<T> + kPanelSlack<T>, 64);
+  return round_up(p.k * kTileColumns<T> + kPanelSlack<T>, 64);
 }
 
 template <class T>
@@ -168,7 +164,7 @@ template <class T>
 bool thin_suits(const Problem<T>& p) {
   if (p.packed_b.defined()) return false;
   if (by_dots(p)) return p.m <= kDotRows;
-  return p.b.lane_stride == 1 && p.m <= Tile::rows;
+  return p.b.lane_stride == 1 && p.m <= kTileRows;
 }
 
 template <class T>
