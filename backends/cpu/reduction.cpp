@@ -1,5 +1,5 @@
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/reduction.h>
+#include <trinix/backends/dispatch.h>
 
 namespace trinix::cpu {
 

@@ -1,9 +1,9 @@
 #include <limits>
 #include <vector>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/parallel.h>
 #include <trinix/backends/cpu/vector_math.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/cross_entropy.h>
 
 namespace trinix::cpu {

@@ -1,5 +1,5 @@
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/random_bits.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/dropout.h>
 
 namespace trinix::cpu {

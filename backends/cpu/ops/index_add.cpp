@@ -2,9 +2,9 @@
 #include <numeric>
 #include <vector>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/index.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/index_select.h>
 
 namespace trinix::cpu {

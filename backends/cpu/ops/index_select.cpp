@@ -1,8 +1,8 @@
 #include <cstring>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/index.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/index_select.h>
 
 namespace trinix::cpu {

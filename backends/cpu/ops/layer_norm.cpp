@@ -1,5 +1,5 @@
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/layer_norm_rows.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/layer_norm.h>
 
 namespace trinix::cpu {

@@ -3,7 +3,7 @@
 #include <trinix/backends/cpu/gemm/address.h>
 #include <trinix/backends/cpu/gemm/gemm.h>
 #include <trinix/backends/cpu/loops.h>
-#include <trinix/backends/cpu/matmul_geometry.h>
+#include <trinix/backends/matmul_geometry.h>
 #include <trinix/core/ops/matmul.h>
 
 namespace trinix::cpu {

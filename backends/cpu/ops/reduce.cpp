@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/reduction.h>
 #include <trinix/backends/cpu/vector_math.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/reduce.h>
 
 namespace trinix::cpu {

@@ -1,5 +1,5 @@
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/lines.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/scan.h>
 
 namespace trinix::cpu {

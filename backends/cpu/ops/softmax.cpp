@@ -1,10 +1,10 @@
 #include <cmath>
 #include <limits>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/lines.h>
 #include <trinix/backends/cpu/reduction.h>
 #include <trinix/backends/cpu/vector_math.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/softmax.h>
 
 namespace trinix::cpu {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/triangle.h>
 
 namespace trinix::cpu {

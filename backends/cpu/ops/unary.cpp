@@ -1,9 +1,9 @@
 // Unary. The functions stand in unary_functions.h; here are the loops over them. Each function is compiled once per
 // compute type and direction, over contiguous memory; other layouts and 16-bit types are staged in L1.
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/staging.h>
 #include <trinix/backends/cpu/unary_functions.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/elementwise.h>
 
 namespace trinix::cpu {

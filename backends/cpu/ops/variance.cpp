@@ -1,6 +1,6 @@
 // Variance, of the contract core/ops/reduce.h.
-#include <trinix/backends/cpu/dispatch.h>
 #include <trinix/backends/cpu/reduction.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/reduce.h>
 
 namespace trinix::cpu {

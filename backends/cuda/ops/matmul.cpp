@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include <trinix/backends/cpu/matmul_geometry.h>
 #include <trinix/backends/cuda/blas/product.h>
+#include <trinix/backends/matmul_geometry.h>
 #include <trinix/core/ops/copy.h>
 #include <trinix/core/ops/elementwise.h>
 #include <trinix/core/ops/fill.h>
@@ -10,9 +10,6 @@
 namespace trinix::cuda {
 
 namespace {
-
-using cpu::MatmulGeometry;
-using cpu::MatrixGeometry;
 
 /// Device memory for the length of one call; the stream orders its reuse.
 class Temporary {
@@ -83,7 +80,7 @@ void with_dense_out(const Matmul::Forward& args, const Stream& stream) {
 void matmul_forward(const Matmul::Forward& args, const Stream& stream) {
   if (args.out.numel() == 0) return;
   if (args.a.size(-1) == 0) return multiply_nothing(args);
-  const MatmulGeometry g = cpu::matmul_geometry(args);
+  const MatmulGeometry g = matmul_geometry(args);
   Product p{.m = g.m, .n = g.n, .k = g.k, .dtype = args.out.dtype, .accumulate = args.accumulate};
   if (!in_place_matrix(g.a, g.m, g.k, p.a)) return with_dense_copy(args, &Matmul::Forward::a, stream);
   if (!in_place_matrix(g.b, g.k, g.n, p.b)) return with_dense_copy(args, &Matmul::Forward::b, stream);
@@ -103,7 +100,7 @@ void matmul_forward(const Matmul::Forward& args, const Stream& stream) {
   }
   const auto bytes = static_cast<std::int64_t>(size_of(args.out.dtype));
   for (std::int64_t i = 0; i < outer; ++i) {
-    const auto at = cpu::matmul_offsets(g, i * p.batch);
+    const auto at = matmul_offsets(g, i * p.batch);
     p.a.data = args.a.as<char>() + at.a * bytes;
     p.b.data = args.b.as<char>() + at.b * bytes;
     p.out.data = args.out.as<char>() + at.out * bytes;

@@ -5,7 +5,7 @@
 /// @file
 /// Brings a Matmul call down to as few and as large matrix products as its strides allow.
 
-namespace trinix::cpu {
+namespace trinix {
 
 /// One operand of the products: its first element and the strides of the rows and columns of each matrix.
 struct MatrixGeometry {
@@ -91,4 +91,4 @@ inline MatmulOffsets matmul_offsets(const MatmulGeometry& g, std::int64_t index)
   return offsets;
 }
 
-}  // namespace trinix::cpu
+}  // namespace trinix

@@ -1,3 +1,0 @@
-#pragma once
-
-#include <trinix/backends/dispatch.h>
