@@ -88,7 +88,7 @@ TEST(Config, PresetsAreNanoGpts) {
   EXPECT_EQ(small.batch, 12);
   EXPECT_EQ(small.dropout, 0);
   EXPECT_EQ(small.iters, 2000);
-  EXPECT_EQ(small.lr, 1e-3);
+  EXPECT_EQ(small.lr, 3e-3);
   EXPECT_EQ(small, TrainConfig());
   for (const auto& name : preset_names()) EXPECT_NO_THROW(validate(preset(name)));
   EXPECT_THAT(complaint("preset", "gpt5"), HasSubstr("no preset 'gpt5': choose one of char-cpu, shakespeare-char"));

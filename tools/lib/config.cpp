@@ -112,6 +112,7 @@ TrainConfig preset(std::string_view name) {
     config.layers = 6;
     config.heads = 6;
     config.width = 384;
+    config.lr = 1e-3;
     config.dropout = 0.2;
     config.eval_iters = 200;
     return config;
