@@ -1,6 +1,7 @@
 #include <atomic>
 
 #include <trinix/core/backend.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -9,6 +10,16 @@ namespace trinix {
 namespace {
 std::atomic<Backend*> backends[kDeviceTypes] = {};
 }
+
+void Backend::begin_capture(int) {
+  detail::fail<DeviceError>("capture", "this device cannot record work; run the step eagerly");
+}
+
+std::unique_ptr<DeviceGraph> Backend::end_capture(int) {
+  detail::fail<DeviceError>("capture", "this device cannot record work; run the step eagerly");
+}
+
+void Backend::abandon_capture(int) noexcept {}
 
 void register_backend(DeviceType type, Backend* backend) { backends[static_cast<int>(type)].store(backend); }
 
@@ -42,7 +53,10 @@ bool is_available(Device device) {
   return found != nullptr && device.index >= 0 && device.index < found->device_count();
 }
 
-void synchronize(Device device) { backend_of(device).synchronize(device.index); }
+void synchronize(Device device) {
+  refuse_in_capture("synchronize", device);
+  backend_of(device).synchronize(device.index);
+}
 MemoryStats memory_stats(Device device) { return backend_of(device).memory_stats(device.index); }
 void reset_peak_memory(Device device) { backend_of(device).reset_peak_memory(device.index); }
 void empty_cache(Device device) { backend_of(device).empty_cache(device.index); }

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include <trinix/core/device.h>
@@ -26,6 +27,17 @@ struct MemoryStats {
   std::int64_t peak_reserved = 0;
   std::int64_t allocations = 0;         ///< requests served
   std::int64_t system_allocations = 0;  ///< requests that had to go to the system
+};
+
+/// Work that was recorded instead of run, with the memory that it uses. Must not be destroyed during a capture.
+class DeviceGraph {
+ public:
+  DeviceGraph() = default;
+  virtual ~DeviceGraph() = default;
+  DeviceGraph(const DeviceGraph&) = delete;
+  DeviceGraph& operator=(const DeviceGraph&) = delete;
+  /// Queues all of it, on the memory addresses that it was recorded with.
+  virtual void replay(const Stream& stream) = 0;
 };
 
 /// One device type. All functions may be called from any thread.
@@ -57,6 +69,23 @@ class Backend {
   virtual void reset_peak_memory(int index) = 0;
   /// Returns cached free blocks to the system.
   virtual void empty_cache(int index) = 0;
+
+  // Recording; a device need not know how. core/capture.h is the way to use these. ------------------------------------
+  [[nodiscard]] virtual bool can_capture() const { return false; }
+  /// From now on work that this thread queues on the device is recorded, not run. Memory comes from a pool that only
+  /// the recorded work uses; copies from and to the host and waiting throw CaptureError. No other thread may use the
+  /// device meanwhile. @throws DeviceError where it is not possible.
+  virtual void begin_capture(int index);
+  [[nodiscard]] virtual std::unique_ptr<DeviceGraph> end_capture(int index);
+  /// Forgets what was recorded.
+  virtual void abandon_capture(int index) noexcept;
+  /// As allocate(), but during a capture the memory is none that the recorded work uses for anything else, so that what
+  /// is written to it between replays stays there.
+  [[nodiscard]] virtual void* allocate_apart(std::size_t bytes, int index) { return allocate(bytes, index); }
+  /// Writes a few bytes of host memory (up to some thousand) to the device, ordered on `stream`, without waiting.
+  virtual void write(void* to, const void* from, std::size_t bytes, const Stream& stream) {
+    copy(to, stream.device, from, Device::cpu(), bytes, stream);
+  }
 };
 
 /// Makes a backend available. It must outlive every tensor on its device; the last registration of a type wins.

@@ -56,4 +56,10 @@ class ConfigError : public Error {
   using Error::Error;
 };
 
+/// Something that cannot be part of a captured step (autograd/step_graph.h): reading a value on the host, waiting for
+/// the device, copying from host memory.
+class CaptureError : public Error {
+  using Error::Error;
+};
+
 }  // namespace trinix

@@ -1,6 +1,7 @@
 #include <utility>
 
 #include <trinix/core/backend.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/copy.h>
@@ -58,6 +59,7 @@ void Tensor::check_dtype(DType wanted, const char* op) const {
 }
 
 void Tensor::copy_to_host(void* to) const {
+  refuse_in_capture("to_vector", device());
   const std::int64_t n = numel();
   if (n == 0) return;
   View source = raw();
@@ -77,6 +79,7 @@ Scalar Tensor::item_scalar() const {
   if (numel() != 1) {
     fail<ShapeError>("item", "the tensor of shape {} has {} elements, not one; index it first", shape(), numel());
   }
+  refuse_in_capture("item", device());
   switch (dtype()) {
     case DType::boolean:
       return Scalar(one_value<bool>());
@@ -99,6 +102,7 @@ Scalar Tensor::item_scalar() const {
 }
 
 std::vector<double> Tensor::to_doubles() const {
+  refuse_in_capture("to_doubles", device());
   Tensor wide = *this;
   if (dtype() != DType::f64) {
     wide = empty(shape(), {DType::f64, device()});

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include <trinix/core/backend.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/copy.h>
@@ -125,6 +126,7 @@ Tensor detail::from_host(const void* values, std::size_t count, const Shape& sha
   if (static_cast<std::size_t>(n) != count) {
     fail<ShapeError>("from_span", "{} values were given for shape {}, which has {}", count, shape, n);
   }
+  refuse_in_capture("from_span", options.device);
   Tensor t = empty(shape, {dtype, options.device});
   if (n > 0) {
     backend_of(options.device)

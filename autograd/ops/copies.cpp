@@ -3,6 +3,7 @@
 #include <trinix/autograd/ops/operands.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/backend.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/copy.h>
@@ -24,6 +25,7 @@ Tensor moved_copy(const Tensor& x, Device device) {
   const Tensor y = empty(x.shape(), {x.dtype(), device});
   // The device that is not the host knows how to copy to and from it.
   const Device driver = device.is_cpu() ? x.device() : device;
+  if (x.device().is_cpu() || device.is_cpu()) refuse_in_capture("to", driver);
   Backend& backend = backend_of(driver);
   const std::size_t bytes = static_cast<std::size_t>(y.numel()) * size_of(y.dtype());
   backend.copy(y.raw_data(), device, dense.raw_data(), x.device(), bytes, stream_of(driver));

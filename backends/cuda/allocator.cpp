@@ -23,7 +23,7 @@ std::size_t segment_size(bool small, std::size_t size) {
   return size < kLargeSegment / 2 ? kLargeSegment : round_up(size, kSegmentStep);
 }
 
-/// Memory can only be taken from the driver outside of relaxed capture; this permits it for one call.
+/// While a step is captured the driver gives and takes memory only in this mode.
 class AllowDuringCapture {
  public:
   AllowDuringCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
@@ -37,16 +37,21 @@ class AllowDuringCapture {
 
 }  // namespace
 
-void* CachingAllocator::allocate(std::size_t bytes) {
+int CachingAllocator::pool_of_this_thread() const {
+  const int pool = capture_pool_.load(std::memory_order_acquire);
+  return pool != 0 && capture_thread_ == std::this_thread::get_id() ? pool : 0;
+}
+
+void* CachingAllocator::allocate(std::size_t bytes, int pool) {
   const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), kAlignment);
   const bool small = size <= kSmallRequest;
   const DeviceGuard guard(device_);
   const std::lock_guard lock(mutex_);
-  Block* block = size < bytes ? nullptr : take_free(current_pool_, small, size);
-  if (block == nullptr && size >= bytes) block = new_segment(current_pool_, small, size);
+  Block* block = size < bytes ? nullptr : take_free(pool, small, size);
+  if (block == nullptr && size >= bytes) block = new_segment(pool, small, size);
   if (block == nullptr && size >= bytes) {
     free_segments(0);
-    block = new_segment(current_pool_, small, size);
+    block = new_segment(pool, small, size);
   }
   if (block == nullptr) {
     std::size_t free = 0;
@@ -73,6 +78,14 @@ void CachingAllocator::release(void* data) noexcept {
   if (found == live_.end()) return;
   Block* block = found->second;
   live_.erase(found);
+  if (const int pool = pool_of_this_thread(); pool != block->pool && pool != 0) {
+    held_[pool].push_back(block);
+    return;
+  }
+  make_free(block);
+}
+
+void CachingAllocator::make_free(Block* block) {
   stats_.allocated -= static_cast<std::int64_t>(block->size);
   block->live = false;
   if (block->previous != nullptr && !block->previous->live) block = join(block->previous, block);
@@ -141,6 +154,7 @@ CachingAllocator::Block* CachingAllocator::join(Block* left, Block* right) {
 }
 
 void CachingAllocator::free_segments(int pool) {
+  const AllowDuringCapture allow;
   for (const bool small : {false, true}) {
     FreeList& list = free_list(pool, small);
     for (auto it = list.begin(); it != list.end();) {
@@ -176,18 +190,34 @@ void CachingAllocator::empty_cache() {
 
 int CachingAllocator::begin_private_pool() {
   const std::lock_guard lock(mutex_);
-  return current_pool_ = next_pool_++;
+  capture_thread_ = std::this_thread::get_id();
+  capture_pool_.store(next_pool_, std::memory_order_release);
+  return next_pool_++;
 }
 
-void CachingAllocator::end_private_pool() {
-  const std::lock_guard lock(mutex_);
-  current_pool_ = 0;
-}
+void CachingAllocator::end_private_pool() { capture_pool_.store(0, std::memory_order_release); }
 
-void CachingAllocator::drop_private_pool(int id) {
-  const DeviceGuard guard(device_);
+void CachingAllocator::drop_private_pool(int id) noexcept {
   const std::lock_guard lock(mutex_);
-  free_segments(id);
+  const auto share = [](Block* block) {
+    // A segment's blocks are all of one pool: those that are live outside this list are its neighbours.
+    for (Block* b = block; b != nullptr; b = b->previous) b->pool = 0;
+    for (Block* b = block; b != nullptr; b = b->next) b->pool = 0;
+  };
+  for (const auto& [data, block] : live_) {
+    if (block->pool == id) share(block);
+  }
+  for (const bool small : {false, true}) {
+    FreeList blocks = std::move(free_list(id, small));
+    free_.erase({id, small});
+    for (Block* block : blocks) {
+      share(block);
+      free_list(0, small).insert(block);
+    }
+  }
+  const std::vector<Block*> held = std::move(held_[id]);
+  held_.erase(id);
+  for (Block* block : held) make_free(block);
 }
 
 }  // namespace trinix::cuda

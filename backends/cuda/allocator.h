@@ -1,10 +1,13 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <unordered_map>
+#include <vector>
 
 #include <trinix/core/backend.h>
 
@@ -21,7 +24,9 @@ class CachingAllocator {
   explicit CachingAllocator(int device) : device_(device) {}
 
   /// 512-byte aligned. @throws OutOfMemory after returning all cached segments to the driver and trying again.
-  void* allocate(std::size_t bytes);
+  void* allocate(std::size_t bytes) { return allocate(bytes, pool_of_this_thread()); }
+  /// The same from the shared pool, whatever this thread captures.
+  void* allocate_apart(std::size_t bytes) { return allocate(bytes, 0); }
   void release(void* data) noexcept;
 
   [[nodiscard]] MemoryStats stats() const;
@@ -29,12 +34,13 @@ class CachingAllocator {
   /// Returns segments without any live block to the driver.
   void empty_cache();
 
-  /// Until end_private_pool(), requests are served from a pool of their own, whose blocks go back to it alone: a
-  /// captured graph replays with the addresses that it saw. Returns the pool's id.
+  /// Until end_private_pool(), requests of this thread are served from a pool of their own, whose blocks go back to it
+  /// alone: a captured graph replays with the addresses that it saw. For the same reason blocks of other pools that
+  /// this thread releases meanwhile stay taken until the pool is dropped. Returns the pool's id.
   int begin_private_pool();
   void end_private_pool();
-  /// Gives the pool's memory back once nothing in it is live any more; its graph must be gone.
-  void drop_private_pool(int id);
+  /// Hands the pool's memory to the shared pool; its graph must have run for the last time.
+  void drop_private_pool(int id) noexcept;
 
  private:
   struct Block {
@@ -53,6 +59,9 @@ class CachingAllocator {
   };
   using FreeList = std::set<Block*, BySize>;
 
+  void* allocate(std::size_t bytes, int pool);
+  int pool_of_this_thread() const;
+  void make_free(Block* block);
   FreeList& free_list(int pool, bool small) { return free_[{pool, small}]; }
   Block* take_free(int pool, bool small, std::size_t size);
   Block* new_segment(int pool, bool small, std::size_t size);
@@ -66,7 +75,9 @@ class CachingAllocator {
   std::unordered_map<void*, Block*> live_;
   MemoryStats stats_;
   int next_pool_ = 1;
-  int current_pool_ = 0;
+  std::atomic<int> capture_pool_ = 0;  // 0: nothing is captured
+  std::thread::id capture_thread_;
+  std::map<int, std::vector<Block*>> held_;  // blocks of other pools that captured work uses
 };
 
 }  // namespace trinix::cuda

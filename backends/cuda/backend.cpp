@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cuda_runtime_api.h>
 #include <memory>
 #include <mutex>
@@ -6,8 +7,11 @@
 #include <trinix/backends/cuda/allocator.h>
 #include <trinix/backends/cuda/backend.h>
 #include <trinix/backends/cuda/check.h>
+#include <trinix/backends/cuda/graph.h>
 #include <trinix/backends/cuda/probe.h>
+#include <trinix/backends/cuda/write.h>
 #include <trinix/core/backend.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -23,6 +27,8 @@ struct Card {
   CachingAllocator allocator;
   std::once_flag ready;
   cudaStream_t stream = nullptr;
+  std::atomic<bool> capturing = false;
+  int capture_pool = 0;
 };
 
 class CudaBackend final : public Backend {
@@ -58,8 +64,10 @@ class CudaBackend final : public Backend {
     cards_[static_cast<std::size_t>(index)]->allocator.release(data);
   }
 
-  void copy(void* to, Device, const void* from, Device, std::size_t bytes, const Stream& stream) override {
+  void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes,
+            const Stream& stream) override {
     if (bytes == 0) return;
+    if (to_device.is_cpu() || from_device.is_cpu()) refuse_in_capture("copy", stream.device);
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(stream.native)),
           "cudaMemcpyAsync");
   }
@@ -68,13 +76,52 @@ class CudaBackend final : public Backend {
   }
 
   Stream stream(int index) override { return {Device::cuda(index), card(index).stream}; }
-  void synchronize(int index) override { check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize"); }
+  void synchronize(int index) override {
+    refuse_in_capture("synchronize", Device::cuda(index));
+    check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
+  }
 
   MemoryStats memory_stats(int index) const override {
     return cards_[static_cast<std::size_t>(index)]->allocator.stats();
   }
   void reset_peak_memory(int index) override { card(index).allocator.reset_peak(); }
   void empty_cache(int index) override { card(index).allocator.empty_cache(); }
+
+  bool can_capture() const override { return true; }
+  void begin_capture(int index) override {
+    Card& c = card(index);
+    if (c.capturing.exchange(true)) {
+      trinix::detail::fail<CaptureError>("capture", "another thread is capturing a step on cuda:{}", index);
+    }
+    const DeviceGuard guard(index);
+    const cudaError_t status = cudaStreamBeginCapture(c.stream, cudaStreamCaptureModeThreadLocal);
+    if (status != cudaSuccess) c.capturing = false;
+    check(status, "cudaStreamBeginCapture");
+    c.capture_pool = c.allocator.begin_private_pool();
+  }
+  std::unique_ptr<DeviceGraph> end_capture(int index) override {
+    Card& c = card(index);
+    const DeviceGuard guard(index);
+    cudaGraph_t recorded = nullptr;
+    const cudaError_t status = cudaStreamEndCapture(c.stream, &recorded);
+    c.allocator.end_private_pool();
+    c.capturing = false;
+    return std::make_unique<CapturedGraph>(status, recorded, index, c.stream, c.allocator, c.capture_pool);
+  }
+  void abandon_capture(int index) noexcept override {
+    Card& c = *cards_[static_cast<std::size_t>(index)];
+    cudaGraph_t recorded = nullptr;
+    cudaStreamEndCapture(c.stream, &recorded);
+    cudaGetLastError();  // work that was refused has made the recording invalid: nothing new
+    if (recorded != nullptr) cudaGraphDestroy(recorded);
+    c.allocator.end_private_pool();
+    c.allocator.drop_private_pool(c.capture_pool);
+    c.capturing = false;
+  }
+  void* allocate_apart(std::size_t bytes, int index) override { return card(index).allocator.allocate_apart(bytes); }
+  void write(void* to, const void* from, std::size_t bytes, const Stream& stream) override {
+    write_bytes(to, from, bytes, stream);
+  }
 
  private:
   /// The card, prepared on first use: a stream, and a check that this binary has code for it.
