@@ -62,7 +62,10 @@ TEST_P(Arithmetic, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, Arithmetic, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
-TEST(Arithmetic, TiedMaximumSharesTheGradient) {
+class ArithmeticOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, ArithmeticOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(ArithmeticOnDevice, TiedMaximumSharesTheGradient) {
   Tensor a = from_vector<double>({1, 2, 3}).requires_grad_();
   Tensor b = from_vector<double>({1, 5, 0}).requires_grad_();
   sum(maximum(a, b)).backward();
@@ -70,7 +73,7 @@ TEST(Arithmetic, TiedMaximumSharesTheGradient) {
   EXPECT_EQ(b.grad().to_vector<double>(), (std::vector<double>{0.5, 1, 0}));
 }
 
-TEST(Arithmetic, MixedDtypesPromoteAndTheGradientComesBackInItsOwn) {
+TEST_P(ArithmeticOnDevice, MixedDtypesPromoteAndTheGradientComesBackInItsOwn) {
   Tensor a = from_vector<float>({1, 2}).requires_grad_();
   Tensor b = from_vector<double>({3, 4}).requires_grad_();
   const Tensor c = a * b;
@@ -81,7 +84,7 @@ TEST(Arithmetic, MixedDtypesPromoteAndTheGradientComesBackInItsOwn) {
   EXPECT_EQ(b.grad().to_vector<double>(), (std::vector<double>{1, 2}));
 }
 
-TEST(Arithmetic, IntegersWrapInsteadOfInvokingUndefinedBehaviour) {
+TEST_P(ArithmeticOnDevice, IntegersWrapInsteadOfInvokingUndefinedBehaviour) {
   const Tensor a = from_vector<std::int32_t>({2147483647});
   EXPECT_EQ((a + a).to_vector<std::int32_t>(), std::vector<std::int32_t>{-2});
 }

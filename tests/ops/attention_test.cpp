@@ -115,9 +115,19 @@ Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) 
   return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape).to(dtype);
 }
 
-TEST(PackedAttention, IsAttentionToTheSlicesForwardAndBackward) {
+class AttentionOnDevice : public OnDevice {
+ protected:
+  static Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) {
+    return testing::random(shape, seed, dtype).to(device());
+  }
+  /// A dtype that the device's flash kernel takes.
+  static DType flash_dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, AttentionOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(AttentionOnDevice, PackedIsAttentionToTheSlicesForwardAndBackward) {
   const std::int64_t heads = 3, depth = 20;
-  for (const DType dtype : {DType::f32, DType::f64}) {
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
     for (const double dropout : {0.0, 0.2}) {
       const Tensor values = random({2, 70, 3 * heads * depth}, 1, dtype);
       const Tensor direction = random({2, 70, heads, depth}, 2, dtype);
@@ -142,66 +152,66 @@ TEST(PackedAttention, IsAttentionToTheSlicesForwardAndBackward) {
   }
 }
 
-TEST(AttentionRows, ThatSeeNothingAreZeroWithZeroGradients) {
+TEST_P(AttentionOnDevice, RowsThatSeeNothingAreZeroWithZeroGradients) {
   for (const Kernel kernel : {Kernel::flash, Kernel::reference}) {
-    Tensor q = random({1, 70, 1, 8}, 1).requires_grad_();
-    Tensor k = random({1, 10, 1, 8}, 2).requires_grad_();
-    Tensor v = random({1, 10, 1, 8}, 3).requires_grad_();
+    Tensor q = random({1, 70, 1, 8}, 1, flash_dtype()).requires_grad_();
+    Tensor k = random({1, 10, 1, 8}, 2, flash_dtype()).requires_grad_();
+    Tensor v = random({1, 10, 1, 8}, 3, flash_dtype()).requires_grad_();
     const Tensor out = scaled_dot_product_attention(q, k, v, {.causal = true, .kernel = kernel});
     out.backward(ones_like(out));
-    const auto rows = out.to_vector<float>();
-    const auto dq = q.grad().to_vector<float>();
+    const auto rows = out.to_doubles();
+    const auto dq = q.grad().to_doubles();
     for (std::size_t i = 0; i < 60 * 8; ++i) {
-      EXPECT_EQ(rows[i], 0.0F);
-      EXPECT_EQ(dq[i], 0.0F);
+      EXPECT_EQ(rows[i], 0.0);
+      EXPECT_EQ(dq[i], 0.0);
     }
-    EXPECT_NE(rows[60 * 8], 0.0F);
+    EXPECT_NE(rows[60 * 8], 0.0);
     for (const Tensor& t : {k.grad(), v.grad()}) {
-      for (const float x : t.to_vector<float>()) EXPECT_TRUE(std::isfinite(x));
+      for (const double x : t.to_doubles()) EXPECT_TRUE(std::isfinite(x));
     }
   }
 }
 
-TEST(AttentionRows, ThatSeeOneKeyCopyItsValue) {
-  Tensor q = random({1, 6, 2, 4}, 1).requires_grad_();
-  Tensor k = random({1, 1, 2, 4}, 2).requires_grad_();
-  Tensor v = random({1, 1, 2, 4}, 3).requires_grad_();
+TEST_P(AttentionOnDevice, RowsThatSeeOneKeyCopyItsValue) {
+  Tensor q = random({1, 6, 2, 4}, 1, flash_dtype()).requires_grad_();
+  Tensor k = random({1, 1, 2, 4}, 2, flash_dtype()).requires_grad_();
+  Tensor v = random({1, 1, 2, 4}, 3, flash_dtype()).requires_grad_();
   const Tensor out = scaled_dot_product_attention(q, k, v, {.kernel = Kernel::flash});
   EXPECT_LE(relative_error(out.to_doubles(), v.expand({1, 6, 2, 4}).to_doubles()), 1e-6);
   out.backward(ones_like(out));
   for (const Tensor& t : {q.grad(), k.grad()}) {
-    for (const float x : t.to_vector<float>()) EXPECT_NEAR(x, 0, 1e-5);
+    for (const double x : t.to_doubles()) EXPECT_NEAR(x, 0, 1e-5);
   }
-  EXPECT_EQ(v.grad().to_vector<float>(), std::vector<float>(8, 6.0F));
+  EXPECT_EQ(v.grad().to_doubles(), std::vector<double>(8, 6));
 }
 
-TEST(AttentionRows, LargeScoresStayFinite) {
-  const Tensor q = full({1, 40, 1, 4}, 1e4F);
-  const Tensor k = random({1, 40, 1, 4}, 1) * 1e4;
-  const Tensor v = random({1, 40, 1, 4}, 2);
+TEST_P(AttentionOnDevice, LargeScoresStayFinite) {
+  const Tensor q = full({1, 40, 1, 4}, 1e4, {flash_dtype()});
+  const Tensor k = random({1, 40, 1, 4}, 1, flash_dtype()) * 1e4;
+  const Tensor v = random({1, 40, 1, 4}, 2, flash_dtype());
   const auto got = scaled_dot_product_attention(q, k, v, {.kernel = Kernel::flash}).to_doubles();
   const Array expected = naive_attention({to_array(q), to_array(k), to_array(v)}, false, 0);
-  EXPECT_LE(relative_error(got, expected.values), 1e-5);
+  EXPECT_LE(relative_error(got, expected.values), flash_dtype() == DType::f32 ? 1e-5 : 1e-2);
 }
 
-TEST(AttentionDropout, DropsItsShareAndTheSameElementsForTheSameSeed) {
+TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) {
   // With equal scores and one-hot values, column j of the output tells what became of p_ij.
   const std::int64_t n = 128;
-  const Tensor zero = zeros({1, n, 1, 4});
-  const Tensor v = eye(n).view({1, n, 1, n});
+  const Tensor zero = zeros({1, n, 1, 4}, {flash_dtype()});
+  const Tensor v = eye(n).to(flash_dtype()).view({1, n, 1, n});
   const auto draw = [&](std::uint64_t seed) {
     Generator g(seed);
     return scaled_dot_product_attention(zero, zero, v, {.dropout = 0.25, .kernel = Kernel::flash, .generator = &g})
-        .to_vector<float>();
+        .to_doubles();
   };
   const auto first = draw(1);
   EXPECT_EQ(first, draw(1));
   EXPECT_NE(first, draw(2));
   double dropped = 0;
-  for (const float p : first) {
+  for (const double p : first) {
     dropped += p == 0 ? 1 : 0;
     if (p == 0) continue;
-    EXPECT_NEAR(p, 1.0 / (0.75 * static_cast<double>(n)), 1e-6);
+    EXPECT_NEAR(p, 1.0 / (0.75 * static_cast<double>(n)), flash_dtype() == DType::f32 ? 1e-6 : 5e-5);
   }
   const double count = static_cast<double>(n * n);
   EXPECT_NEAR(dropped / count, 0.25, 4 * std::sqrt(0.25 * 0.75 / count));
@@ -210,14 +220,14 @@ TEST(AttentionDropout, DropsItsShareAndTheSameElementsForTheSameSeed) {
   EXPECT_EQ(g.state().offset, static_cast<std::uint64_t>(n * n / 4));
 }
 
-TEST(AttentionMemory, GrowsWithTheLengthAndNotWithItsSquare) {
+TEST_P(AttentionOnDevice, MemoryGrowsWithTheLengthAndNotWithItsSquare) {
   const std::int64_t length = 8192;
-  Tensor qkv = random({1, length, 3 * 8 * 64}, 1).requires_grad_();
-  reset_peak_memory(Device::cpu());
+  Tensor qkv = random({1, length, 3 * 8 * 64}, 1, flash_dtype()).requires_grad_();
+  reset_peak_memory(device());
   const Tensor out = packed_self_attention(qkv, 8, {.causal = true, .kernel = Kernel::flash});
   out.backward(ones_like(out));
   // One matrix of scores would take 2 GB.
-  EXPECT_LT(memory_stats(Device::cpu()).peak_allocated, std::int64_t{300} << 20);
+  EXPECT_LT(memory_stats(device()).peak_allocated, std::int64_t{300} << 20);
   EXPECT_TRUE(std::isfinite(qkv.grad().to_doubles()[12345]));
 }
 
@@ -233,7 +243,7 @@ TEST(Attention, TheResultDoesNotDependOnTheNumberOfThreads) {
   EXPECT_EQ(gradient(1), gradient(3));
 }
 
-TEST(Attention, EmptySequencesGiveEmptyOrZeroResults) {
+TEST_P(AttentionOnDevice, EmptySequencesGiveEmptyOrZeroResults) {
   EXPECT_EQ(scaled_dot_product_attention(zeros({2, 0, 2, 4}), zeros({2, 3, 2, 4}), zeros({2, 3, 2, 4})).shape(),
             (Shape{2, 0, 2, 4}));
   Tensor q = ones({1, 2, 2, 4}).requires_grad_();

@@ -39,7 +39,10 @@ TEST(Dropout, MatchesReference) {
                    }});
 }
 
-TEST(Dropout, BackwardDrawsTheForwardsMask) {
+class DropoutOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, DropoutOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(DropoutOnDevice, BackwardDrawsTheForwardsMask) {
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
     Tensor x = ones({37, 211}, {dtype}).requires_grad_();
     const Tensor y = dropout(x, 0.5);
@@ -54,14 +57,14 @@ TEST(Dropout, BackwardDrawsTheForwardsMask) {
   }
 }
 
-TEST(Dropout, MaskFollowsTheLogicalIndexOfAView) {
+TEST_P(DropoutOnDevice, MaskFollowsTheLogicalIndexOfAView) {
   Generator a(5), b(5);
   const Tensor dense = randn({60, 45});
   const Tensor view = dense.transpose(0, 1).contiguous().transpose(0, 1);
   EXPECT_EQ(dropout(view, 0.4, &a).to_vector<float>(), dropout(dense, 0.4, &b).to_vector<float>());
 }
 
-TEST(Dropout, KeepsTheRightShare) {
+TEST_P(DropoutOnDevice, KeepsTheRightShare) {
   const int n = 1 << 20;
   for (const double p : {0.05, 0.2, 0.5, 0.9}) {
     const auto y = dropout(ones({n}, {DType::f64}), p).to_vector<double>();
@@ -82,7 +85,7 @@ TEST(Dropout, Threshold) {
   EXPECT_EQ(dropout_scale(1), 0);
 }
 
-TEST(Dropout, ZeroIsTheIdentityAndOneDropsAll) {
+TEST_P(DropoutOnDevice, ZeroIsTheIdentityAndOneDropsAll) {
   Generator generator(1);
   Tensor x = full({4, 5}, std::numeric_limits<double>::infinity()).requires_grad_();
   EXPECT_TRUE(dropout(x, 0, &generator).same(x));
@@ -93,7 +96,7 @@ TEST(Dropout, ZeroIsTheIdentityAndOneDropsAll) {
   EXPECT_EQ(generator.state().offset, 0U);
 }
 
-TEST(Dropout, DropsNanAndInfinityCleanly) {
+TEST_P(DropoutOnDevice, DropsNanAndInfinityCleanly) {
   const auto y = dropout(full({1000}, std::numeric_limits<double>::quiet_NaN()), 0.5).to_vector<float>();
   EXPECT_TRUE(std::any_of(y.begin(), y.end(), [](float v) { return v == 0; }));
   EXPECT_TRUE(std::any_of(y.begin(), y.end(), [](float v) { return std::isnan(v); }));

@@ -58,26 +58,30 @@ std::vector<OpCase> cases() {
     list.push_back(
         {.name = "gather" + suffix,
          .inputs = {shape},
-         .function = [=](const auto& x, KernelChoice) { return gather(x[0], dim, from_vector(index, picked)); },
-         .reference = [=](const auto& in) { return naive_gather(in[0], dim, picked, index); }});
-    list.push_back(
-        {.name = "scatter_add" + suffix,
-         .inputs = {shape, picked},
          .function = [=](const auto& x,
-                         KernelChoice) { return scatter_add(x[0], dim - 3, from_vector(index, picked), x[1]); },
-         .reference = [=](const auto& in) { return naive_scatter_add(in[0], dim, index, in[1]); }});
+                         KernelChoice) { return gather(x[0], dim, from_vector(index, picked).to(x[0].device())); },
+         .reference = [=](const auto& in) { return naive_gather(in[0], dim, picked, index); }});
+    list.push_back({.name = "scatter_add" + suffix,
+                    .inputs = {shape, picked},
+                    .function =
+                        [=](const auto& x, KernelChoice) {
+                          return scatter_add(x[0], dim - 3, from_vector(index, picked).to(x[0].device()), x[1]);
+                        },
+                    .reference = [=](const auto& in) { return naive_scatter_add(in[0], dim, index, in[1]); }});
     Shape slices = shape;
     slices[dim] = 11;
     const Index chosen = some_indices(11, shape[dim]);
     list.push_back(
         {.name = "index_select" + suffix,
          .inputs = {shape},
-         .function = [=](const auto& x, KernelChoice) { return index_select(x[0], dim, from_vector(chosen)); },
+         .function = [=](const auto& x,
+                         KernelChoice) { return index_select(x[0], dim, from_vector(chosen).to(x[0].device())); },
          .reference = [=](const auto& in) { return naive_gather(in[0], dim, slices, spread(slices, dim, chosen)); }});
     list.push_back(
         {.name = "index_add" + suffix,
          .inputs = {shape, slices},
-         .function = [=](const auto& x, KernelChoice) { return index_add(x[0], dim, from_vector(chosen), x[1]); },
+         .function = [=](const auto& x,
+                         KernelChoice) { return index_add(x[0], dim, from_vector(chosen).to(x[0].device()), x[1]); },
          .reference =
              [=](const auto& in) { return naive_scatter_add(in[0], dim, spread(slices, dim, chosen), in[1]); }});
   }
@@ -85,14 +89,15 @@ std::vector<OpCase> cases() {
   list.push_back(
       {.name = "index_select_vector",
        .inputs = {{13}},
-       .function = [=](const auto& x, KernelChoice) { return index_select(x[0], 0, from_vector(vector_index)); },
+       .function = [=](const auto& x,
+                       KernelChoice) { return index_select(x[0], 0, from_vector(vector_index).to(x[0].device())); },
        .reference = [=](const auto& in) { return naive_gather(in[0], 0, {5}, vector_index); }});
   const Index tokens = some_indices(12, 9);
   list.push_back({.name = "embedding",
                   .inputs = {{9, 37}},
                   .function =
                       [=](const auto& x, KernelChoice) {
-                        return embedding(from_vector(tokens, {3, 4}), x[0]);
+                        return embedding(from_vector(tokens, {3, 4}).to(x[0].device()), x[0]);
                       },
                   .reference =
                       [=](const auto& in) {
@@ -108,7 +113,7 @@ std::vector<OpCase> cases() {
                       [](const auto& x, KernelChoice) {
                         const Tensor i = from_vector<std::int64_t>({0, 3, 3}, {3, 1});
                         const Tensor j = from_vector<std::int32_t>({4, 1});
-                        return take(x[0], {i, j});
+                        return take(x[0], {i.to(x[0].device()), j.to(x[0].device())});
                       },
                   .reference =
                       [](const auto& in) {
@@ -146,7 +151,10 @@ class Indexing : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Indexing, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, Indexing, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
 
-TEST(Indexing, EveryDtypeAndBothIndexTypes) {
+class IndexingOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, IndexingOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(IndexingOnDevice, EveryDtypeAndBothIndexTypes) {
   for (const DType dtype : {DType::boolean, DType::u8, DType::i32, DType::i64, DType::f16, DType::bf16, DType::f32}) {
     const Tensor x = from_vector<double>({1, 0, 1, 1, 0, 1}, {3, 2}).to(dtype);
     for (const DType index_dtype : {DType::i32, DType::i64}) {
@@ -164,7 +172,7 @@ TEST(Indexing, EveryDtypeAndBothIndexTypes) {
   }
 }
 
-TEST(Indexing, StridedIndices) {
+TEST_P(IndexingOnDevice, StridedIndices) {
   const Tensor x = from_vector<double>({10, 11, 12, 13});
   const Tensor index = from_vector<std::int64_t>({3, 0, 2, 0, 1, 0}).slice(0, 0, 6, 2);
   EXPECT_EQ(index_select(x, 0, index).to_doubles(), (std::vector<double>{13, 12, 11}));
@@ -174,7 +182,7 @@ TEST(Indexing, StridedIndices) {
             (std::vector<double>{10, 12, 13, 14}));
 }
 
-TEST(Indexing, OneHot) {
+TEST_P(IndexingOnDevice, OneHot) {
   const Tensor y = one_hot(from_vector<std::int32_t>({2, 0, 2, 1}, {2, 2}), 3);
   EXPECT_EQ(y.shape(), Shape({2, 2, 3}));
   EXPECT_EQ(y.dtype(), DType::i64);
@@ -182,7 +190,7 @@ TEST(Indexing, OneHot) {
   EXPECT_EQ(one_hot(from_vector<std::int64_t>({1}, Shape{}), 2).shape(), Shape({2}));
 }
 
-TEST(Indexing, NothingToDo) {
+TEST_P(IndexingOnDevice, NothingToDo) {
   const Tensor none = empty({0}, {DType::i64});
   const Tensor x = ones({3, 2}, {.requires_grad = true});
   EXPECT_EQ(index_select(x, 0, none).shape(), Shape({0, 2}));
@@ -197,7 +205,7 @@ TEST(Indexing, NothingToDo) {
   EXPECT_EQ(x.grad().to_doubles(), std::vector<double>(6, 0));
 }
 
-TEST(Embedding, GradientAddsRepeatsAndAccumulates) {
+TEST_P(IndexingOnDevice, EmbeddingGradientAddsRepeatsAndAccumulates) {
   Tensor weight = zeros({4, 3}, {DType::f64}).requires_grad_();
   const Tensor tokens = from_vector<std::int64_t>({2, 0, 2, 2});
   const Tensor dy = from_vector<double>({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, {4, 3});
@@ -213,7 +221,7 @@ TEST(Embedding, GradientAddsRepeatsAndAccumulates) {
   EXPECT_EQ(weight.grad().to_vector<double>(), once);
 }
 
-TEST(Embedding, ManyRepeatsLoseNothingIn16Bits) {
+TEST_P(IndexingOnDevice, EmbeddingOfManyRepeatsLosesNothingIn16Bits) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     Tensor weight = zeros({3, 5}, {dtype}).requires_grad_();
     const Tensor tokens = full({4096}, 1, {DType::i64});
@@ -226,7 +234,7 @@ TEST(Embedding, ManyRepeatsLoseNothingIn16Bits) {
   }
 }
 
-TEST(Embedding, RareTokensOfALargeVocabulary) {
+TEST_P(IndexingOnDevice, EmbeddingOfRareTokensOfALargeVocabulary) {
   // Fewer indices than would pay for counting every destination.
   Tensor weight = zeros({100000, 2}).requires_grad_();
   embedding(from_vector<std::int64_t>({99999, 7, 99999}), weight).backward(ones({3, 2}));
@@ -271,7 +279,7 @@ TEST(Indexing, ThreadsDoNotChangeTheResult) {
   }
 }
 
-TEST(Indexing, AgreesWithNaiveLoopsWhereThreadsShareTheWork) {
+TEST_P(IndexingOnDevice, AgreesWithNaiveLoopsWhereThreadsShareTheWork) {
   // Large enough to be split; every layout of what is picked from.
   const Shape shape = {130, 67, 33};
   const Array x{shape, random_values(static_cast<std::size_t>(numel(shape)), 1)};
@@ -281,19 +289,19 @@ TEST(Indexing, AgreesWithNaiveLoopsWhereThreadsShareTheWork) {
     slices[dim] = 201;
     const Array expected = naive_gather(x, dim, slices, spread(slices, dim, index));
     for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::sliced}) {
-      const Tensor t = make_tensor(x.values, shape, DType::f64, layout);
+      const Tensor t = make_tensor(x.values, shape, DType::f64, layout, device());
       EXPECT_EQ(index_select(t, dim, from_vector(index)).to_doubles(), expected.values);
     }
     const Array sums = naive_scatter_add(zero_array(shape), dim, spread(slices, dim, index), expected);
     for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::sliced}) {
-      const Tensor source = make_tensor(expected.values, slices, DType::f64, layout);
+      const Tensor source = make_tensor(expected.values, slices, DType::f64, layout, device());
       const Tensor out = index_add(zeros(shape, {DType::f64}), dim, from_vector(index), source);
       EXPECT_LT(relative_error(out.to_doubles(), sums.values), 1e-14);
     }
   }
 }
 
-TEST(Indexing, BadIndicesAreNamedAndNothingIsWritten) {
+TEST_P(IndexingOnDevice, BadIndicesAreNamedAndNothingIsWritten) {
   const Tensor weight = zeros({50257, 2});
   std::vector<std::int64_t> tokens(40, 5);
   tokens[17] = 50300;
@@ -364,7 +372,7 @@ TEST(Indexing, ErrorsOfShapeAndType) {
   EXPECT_THROW(static_cast<void>(index_select(x, 2, index)), IndexError);
 }
 
-TEST(Triangles, ExtremeDiagonals) {
+TEST_P(IndexingOnDevice, TrianglesOfExtremeDiagonals) {
   const Tensor x = ones({2, 3});
   EXPECT_EQ(sum(tril(x, INT64_MAX)).item<float>(), 6);
   EXPECT_EQ(sum(tril(x, INT64_MIN)).item<float>(), 0);

@@ -78,7 +78,10 @@ class Joining : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Joining, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, Joining, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
 
-TEST(Joining, EveryDtypeAndPromotion) {
+class JoiningOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, JoiningOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(JoiningOnDevice, EveryDtypeAndPromotion) {
   for (const DType dtype : {DType::boolean, DType::u8, DType::i32, DType::i64}) {
     const Tensor a = from_vector<double>({0, 1}).to(dtype);
     EXPECT_EQ(cat({a, a}).dtype(), dtype);
@@ -92,21 +95,21 @@ TEST(Joining, EveryDtypeAndPromotion) {
   EXPECT_EQ(x.grad().to_vector<float>(), (std::vector<float>{1, 1}));
 }
 
-TEST(Joining, TheSameTensorTwice) {
+TEST_P(JoiningOnDevice, TheSameTensorTwice) {
   Tensor x = from_vector<double>({1, 2}).requires_grad_();
   const Tensor y = cat({x, x});
   y.backward(from_vector<double>({1, 2, 3, 4}));
   EXPECT_EQ(x.grad().to_vector<double>(), (std::vector<double>{4, 6}));
 }
 
-TEST(Joining, EmptyPieces) {
+TEST_P(JoiningOnDevice, EmptyPieces) {
   EXPECT_EQ(cat({zeros({0, 3}), ones({2, 3})}).shape(), Shape({2, 3}));
   EXPECT_EQ(cat({zeros({2, 0}), zeros({2, 0})}, 1).shape(), Shape({2, 0}));
   EXPECT_EQ(split(zeros({0, 3}), 2).size(), 1U);
   EXPECT_EQ(split(ones({4}), std::vector<std::int64_t>{4, 0})[1].shape(), Shape({0}));
 }
 
-TEST(Joining, SplitGivesViews) {
+TEST_P(JoiningOnDevice, SplitGivesViews) {
   const Tensor x = zeros({4, 6});
   const auto parts = split(x, std::vector<std::int64_t>{1, 5}, 1);
   add_(parts[1], 1.0);
@@ -118,7 +121,7 @@ TEST(Joining, SplitGivesViews) {
   EXPECT_EQ(chunk(zeros({2}), 5).size(), 2U);
 }
 
-TEST(Joining, SplitAddsIntoAnExistingGradient) {
+TEST_P(JoiningOnDevice, SplitAddsIntoAnExistingGradient) {
   Tensor x = zeros({4}, {DType::f64}).requires_grad_();
   for (int round = 1; round <= 2; ++round) {
     const auto parts = split(x, 2);

@@ -128,15 +128,18 @@ TEST_P(Linalg, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, Linalg, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
+class LinalgOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, LinalgOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
 /// Every registered implementation, on strides and options that the public functions do not combine.
-TEST(Matmul, EveryImplementationTakesAnyStridesAddsAndHasABias) {
+TEST_P(LinalgOnDevice, EveryImplementationTakesAnyStridesAddsAndHasABias) {
   initialize();
   const std::int64_t m = 37, n = 29, k = 53;
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
     const double tolerance = dtype == DType::bf16 ? 1e-2 : dtype == DType::f16 ? 2e-3 : 2e-6;
     for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::sliced}) {
       const auto rounded = [&](std::size_t count, std::uint64_t seed) {
-        return from_vector(random_values(count, seed)).to(dtype).to_doubles();
+        return trinix::from_vector(random_values(count, seed)).to(dtype).to_doubles();
       };
       const Array a{{2, m, k}, rounded(static_cast<std::size_t>(2 * m * k), 1)};
       const Array b{{1, k, n}, rounded(static_cast<std::size_t>(k * n), 2)};
@@ -146,16 +149,16 @@ TEST(Matmul, EveryImplementationTakesAnyStridesAddsAndHasABias) {
       for (std::size_t i = 0; i < expected.values.size(); ++i) {
         expected[i] += before[i] + bias[i % static_cast<std::size_t>(n)];
       }
-      const Tensor ta = make_tensor(a.values, a.shape, dtype, layout);
-      const Tensor tb = make_tensor(b.values, b.shape, dtype, layout).expand({2, k, n});
-      const Tensor tbias = make_tensor(bias.values, bias.shape, dtype, Layout::contiguous);
+      const Tensor ta = make_tensor(a.values, a.shape, dtype, layout, device());
+      const Tensor tb = make_tensor(b.values, b.shape, dtype, layout, device()).expand({2, k, n});
+      const Tensor tbias = make_tensor(bias.values, bias.shape, dtype, Layout::contiguous, device());
       int ran = 0;
-      for (const auto& impl : KernelTable<Matmul>::instance().impls(DeviceType::cpu)) {
-        const Tensor out = make_tensor(before.values, before.shape, dtype, layout);
+      for (const auto& impl : KernelTable<Matmul>::instance().impls(device().type)) {
+        const Tensor out = make_tensor(before.values, before.shape, dtype, layout, device());
         const Matmul::Forward args{
             .a = ta.raw(), .b = tb.raw(), .out = out.raw(), .bias = tbias.raw(), .accumulate = true};
         if (impl.why_not != nullptr && impl.why_not(args, false) != nullptr) continue;
-        impl.forward(args, {});
+        impl.forward(args, stream_of(device()));
         EXPECT_LE(relative_error(out.to_doubles(), expected.values), tolerance)
             << impl.name << " " << name(dtype) << " layout " << static_cast<int>(layout);
         ++ran;
@@ -165,7 +168,7 @@ TEST(Matmul, EveryImplementationTakesAnyStridesAddsAndHasABias) {
   }
 }
 
-TEST(Matmul, IntegersAreConvertedAndMixedDtypesPromoted) {
+TEST_P(LinalgOnDevice, IntegersAreConvertedAndMixedDtypesPromoted) {
   const Tensor a = from_vector<std::int64_t>({1, 2, 3, 4}, {2, 2});
   const Tensor product = matmul(a, a);
   EXPECT_EQ(product.dtype(), DType::f32);
@@ -173,7 +176,7 @@ TEST(Matmul, IntegersAreConvertedAndMixedDtypesPromoted) {
   EXPECT_EQ(matmul(a.to(DType::bf16), a.to(DType::f64)).dtype(), DType::f64);
 }
 
-TEST(Matmul, EmptyOperandsGiveEmptyOrZeroResultsAndGradients) {
+TEST_P(LinalgOnDevice, EmptyOperandsGiveEmptyOrZeroResultsAndGradients) {
   Tensor a = zeros({3, 0}).requires_grad_();
   Tensor b = zeros({0, 2}).requires_grad_();
   const Tensor c = matmul(a, b);
@@ -190,7 +193,7 @@ TEST(Matmul, EmptyOperandsGiveEmptyOrZeroResultsAndGradients) {
             (std::vector<float>{5, 6, 5, 6, 5, 6}));
 }
 
-TEST(Linear, GradientsAddUpOverSharedWeightsAndBackwards) {
+TEST_P(LinalgOnDevice, LinearGradientsAddUpOverSharedWeightsAndBackwards) {
   Tensor w = from_vector<float>({2, 3, 5, 7}, {2, 2}).requires_grad_();
   Tensor b = from_vector<float>({1, -1}).requires_grad_();
   const Tensor x = from_vector<float>({1, 2}, {1, 2});

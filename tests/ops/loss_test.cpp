@@ -85,7 +85,10 @@ TEST_P(Loss, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, Loss, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
-TEST(CrossEntropy, EveryTargetIgnoredGivesZeroAndZeroGradients) {
+class CrossEntropyOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, CrossEntropyOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(CrossEntropyOnDevice, EveryTargetIgnoredGivesZeroAndZeroGradients) {
   for (const Kernel kernel : {Kernel::automatic, Kernel::reference}) {
     Tensor x = from_vector<float>({1, 2, 3, 4, 5, 6}, {2, 3}).requires_grad_();
     const Tensor loss = cross_entropy(x, full({2}, -100, {DType::i64}), {}, kernel);
@@ -95,7 +98,7 @@ TEST(CrossEntropy, EveryTargetIgnoredGivesZeroAndZeroGradients) {
   }
 }
 
-TEST(CrossEntropy, HugeLogitsStayFinite) {
+TEST_P(CrossEntropyOnDevice, HugeLogitsStayFinite) {
   for (const Kernel kernel : {Kernel::automatic, Kernel::reference}) {
     for (const double smoothing : {0.0, 0.1}) {
       Tensor x = from_vector<float>({1e30F, -1e30F, 0, -1e30F, 1e30F, 0}, {2, 3}).requires_grad_();
@@ -109,7 +112,7 @@ TEST(CrossEntropy, HugeLogitsStayFinite) {
   EXPECT_EQ(cross_entropy(x, from_vector<std::int64_t>({0})).item<float>(), 0.0F);
 }
 
-TEST(CrossEntropy, MaskedClassesHaveNoProbability) {
+TEST_P(CrossEntropyOnDevice, MaskedClassesHaveNoProbability) {
   const float none = -std::numeric_limits<float>::infinity();
   Tensor x = from_vector<float>({none, 1, 1}, {1, 3}).requires_grad_();
   const Tensor loss = cross_entropy(x, from_vector<std::int64_t>({1}));
@@ -120,7 +123,7 @@ TEST(CrossEntropy, MaskedClassesHaveNoProbability) {
   EXPECT_NEAR(g[1], -0.5, 1e-6);
 }
 
-TEST(CrossEntropy, TheLossOfNarrowLogitsIsWideAndIndicesMayBe32Bit) {
+TEST_P(CrossEntropyOnDevice, TheLossOfNarrowLogitsIsWideAndIndicesMayBe32Bit) {
   const Tensor x = from_vector<float>({1, 2, 3}, {1, 3}).to(DType::bf16);
   const Tensor loss = cross_entropy(x, from_vector<std::int32_t>({2}));
   EXPECT_EQ(loss.dtype(), DType::f32);
@@ -128,7 +131,7 @@ TEST(CrossEntropy, TheLossOfNarrowLogitsIsWideAndIndicesMayBe32Bit) {
   EXPECT_EQ(cross_entropy(x.to(DType::f64), from_vector<std::int32_t>({2})).dtype(), DType::f64);
 }
 
-TEST(CrossEntropy, MistakesAreExplained) {
+TEST_P(CrossEntropyOnDevice, MistakesAreExplained) {
   const auto message = [](auto&& f) -> std::string {
     try {
       f();

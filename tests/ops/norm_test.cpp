@@ -102,7 +102,10 @@ TEST_P(Norm, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, Norm, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
-TEST(LayerNorm, OnlyTheSumUsed) {
+class LayerNormOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, LayerNormOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(LayerNormOnDevice, OnlyTheSumUsed) {
   Tensor x = from_vector<double>({1, 2, 3, 4}, {2, 2}).requires_grad_();
   Tensor branch = from_vector<double>({5, 6, 7, 8}, {2, 2}).requires_grad_();
   Tensor weight = ones({2}, {DType::f64}).requires_grad_();
@@ -111,7 +114,7 @@ TEST(LayerNorm, OnlyTheSumUsed) {
   EXPECT_EQ(branch.grad().to_vector<double>(), std::vector<double>(4, 1.0));
 }
 
-TEST(LayerNorm, AConstantRowGivesTheBiasAndALargeOffsetKeepsItsDigits) {
+TEST_P(LayerNormOnDevice, AConstantRowGivesTheBiasAndALargeOffsetKeepsItsDigits) {
   const Tensor bias = from_vector<float>({1, 2, 3, 4});
   EXPECT_EQ(layer_norm(full({1, 4}, 7.0F), ones({4}), bias).to_vector<float>(), (std::vector<float>{1, 2, 3, 4}));
   // With the one-pass formula the variance of these would be lost.

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "support/on_device.h"
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -39,6 +41,7 @@ struct OpCase {
   std::string name;
   /// Shapes of the floating-point inputs. Include odd sizes: tails are where kernels fail.
   std::vector<Shape> inputs;
+  /// The function is called with inputs on every device: whatever else it makes belongs on x[0].device().
   std::function<Tensor(const std::vector<Tensor>&, KernelChoice)> function;
   /// The same function on doubles. Required: what else would tell right from wrong?
   std::function<Array(const std::vector<Array>&)> reference;
@@ -70,9 +73,6 @@ void run_op_case(const OpCase& op_case);
 
 /// Values of an Array as a tensor and back.
 [[nodiscard]] Array to_array(const Tensor& t);
-
-/// Devices to test: the CPU, and the first CUDA device where there is one.
-[[nodiscard]] std::vector<Device> test_devices();
 
 /// Notes which kernels ran on this thread since the last call; the coverage test asks for all of them at the end.
 void note_kernels_run();

@@ -69,7 +69,10 @@ TEST(RandomMath, WideMultiplication) {
   EXPECT_EQ(integer_from_bits(0x123456789abcdef0ULL, 0xfedcba9876543210ULL), 0x121fa00ad77d7422ULL);
 }
 
-TEST(Random, UniformFollowsTheRule) {
+class RandomOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, RandomOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(RandomOnDevice, UniformFollowsTheRule) {
   Generator generator(99);
   generator.reserve(7);  // an odd beginning
   const RandomState state = generator.state();
@@ -82,7 +85,7 @@ TEST(Random, UniformFollowsTheRule) {
   note_kernels_run();
 }
 
-TEST(Random, NormalFollowsTheRule) {
+TEST_P(RandomOnDevice, NormalFollowsTheRule) {
   Generator generator(5);
   const auto values = randn({5003}, {}, &generator).to_vector<float>();
   for (std::int64_t k = 0; k < 5003 / 2; ++k) {
@@ -93,7 +96,7 @@ TEST(Random, NormalFollowsTheRule) {
   EXPECT_EQ(values[5002], normal_from_bits(bits_at({5, 0}, 5002), bits_at({5, 0}, 5003)).first);
 }
 
-TEST(Random, UniformMoments) {
+TEST_P(RandomOnDevice, UniformMoments) {
   const int n = 1 << 20;
   const auto v = rand({n}).to_doubles();
   double sum = 0, square = 0;
@@ -107,7 +110,7 @@ TEST(Random, UniformMoments) {
   EXPECT_NEAR(square / n, 1.0 / 3, 5 * std::sqrt(4.0 / 45 / n));
 }
 
-TEST(Random, NormalMomentsAndTails) {
+TEST_P(RandomOnDevice, NormalMomentsAndTails) {
   const int n = 1 << 20;
   Generator generator(1234);
   const auto v = randn({n}, {}, &generator).to_doubles();
@@ -136,7 +139,7 @@ TEST(Random, NormalMomentsAndTails) {
   EXPECT_NEAR(product / (n / 2), 0, 5 * std::sqrt(2.0 / n));
 }
 
-TEST(Random, EveryDtypeHoldsTheSameValuesUpToRounding) {
+TEST_P(RandomOnDevice, EveryDtypeHoldsTheSameValuesUpToRounding) {
   for (const DType dtype : {DType::f64, DType::bf16, DType::f16}) {
     Generator a(3), b(3);
     const Tensor wide = randn({257}, {}, &a);
@@ -145,7 +148,7 @@ TEST(Random, EveryDtypeHoldsTheSameValuesUpToRounding) {
   }
 }
 
-TEST(Random, SixteenBitUniformNeverReachesOne) {
+TEST_P(RandomOnDevice, SixteenBitUniformNeverReachesOne) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const double v : rand({1 << 16}, {dtype}).to_doubles()) ASSERT_LT(v, 1.0);
     const Tensor narrow = empty({1 << 14}, {dtype});
@@ -154,7 +157,7 @@ TEST(Random, SixteenBitUniformNeverReachesOne) {
   }
 }
 
-TEST(Random, StridesDoNotChangeTheValues) {
+TEST_P(RandomOnDevice, StridesDoNotChangeTheValues) {
   Generator a(8), b(8), c(8);
   const Tensor dense = randn({70, 50}, {}, &a);
   const Tensor transposed = empty({50, 70}).transpose(0, 1);
@@ -174,7 +177,7 @@ TEST(Random, ThreadsDoNotChangeTheValues) {
   set_num_threads(0);
 }
 
-TEST(Random, CallsDoNotOverlapAndStateCanBeRestored) {
+TEST_P(RandomOnDevice, CallsDoNotOverlapAndStateCanBeRestored) {
   Generator generator(21);
   const Tensor first = rand({5}, {}, &generator);
   const RandomState saved = generator.state();
@@ -186,14 +189,14 @@ TEST(Random, CallsDoNotOverlapAndStateCanBeRestored) {
   EXPECT_EQ(rand({6}, {}, &generator).to_vector<float>(), second);
 }
 
-TEST(Random, DefaultGeneratorIsSeeded) {
+TEST_P(RandomOnDevice, DefaultGeneratorIsSeeded) {
   manual_seed(17);
   const auto a = rand({9}).to_vector<float>();
   manual_seed(17);
   EXPECT_EQ(rand({9}).to_vector<float>(), a);
 }
 
-TEST(Random, IntegersCoverTheRangeEvenly) {
+TEST_P(RandomOnDevice, IntegersCoverTheRangeEvenly) {
   for (const DType dtype : {DType::i64, DType::i32, DType::u8}) {
     const int n = 70000;
     std::vector<int> counts(7, 0);
@@ -233,19 +236,21 @@ TEST(Random, PermutationsOfThreeAreEquallyLikely) {
   for (const int c : counts) EXPECT_NEAR(c, n / 6.0, 5 * std::sqrt(n / 6.0));
 }
 
-TEST(Random, InPlaceScalesAndShifts) {
+TEST_P(RandomOnDevice, InPlaceScalesAndShifts) {
   Generator a(2), b(2);
   const Tensor z = randn({999}, {DType::f64}, &a);
   const Tensor x = empty({999}, {DType::f64});
   normal_(x, 3, 0.5, &b);
+  const auto drawn = z.to_vector<double>();
+  const auto placed = x.to_vector<double>();
   for (std::int64_t i = 0; i < 999; ++i) {
-    EXPECT_DOUBLE_EQ(x.data<double>()[i], 3 + 0.5 * z.data<double>()[i]);
+    EXPECT_DOUBLE_EQ(placed[static_cast<std::size_t>(i)], 3 + 0.5 * drawn[static_cast<std::size_t>(i)]);
   }
   uniform_(x, -2, -1);
   for (const double v : x.to_vector<double>()) ASSERT_TRUE(v >= -2 && v < -1);
 }
 
-TEST(Random, LikeAndOptions) {
+TEST_P(RandomOnDevice, LikeAndOptions) {
   const Tensor model = zeros({2, 3}, {DType::f64});
   EXPECT_EQ(rand_like(model).dtype(), DType::f64);
   EXPECT_EQ(randn_like(model).shape(), Shape({2, 3}));
@@ -274,7 +279,7 @@ TEST(Random, Errors) {
   }
 }
 
-TEST(Random, OverwritingEndsTheGradient) {
+TEST_P(RandomOnDevice, OverwritingEndsTheGradient) {
   Tensor x = ones({3}, {.requires_grad = true});
   const Tensor y = x * 2.0;
   uniform_(y);

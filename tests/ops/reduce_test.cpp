@@ -184,13 +184,17 @@ TEST_P(ReduceOps, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, ReduceOps, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });
 
-std::vector<double> gradient_of(Tensor (*f)(const Tensor&), const std::vector<double>& x) {
-  Tensor in = from_vector(x).requires_grad_();
-  sum(f(in)).backward();
-  return in.grad().to_doubles();
-}
+class ReduceOnDevice : public OnDevice {
+ protected:
+  static std::vector<double> gradient_of(Tensor (*f)(const Tensor&), const std::vector<double>& x) {
+    Tensor in = from_vector(x).requires_grad_();
+    sum(f(in)).backward();
+    return in.grad().to_doubles();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, ReduceOnDevice, ::testing::ValuesIn(test_devices()), device_name);
 
-TEST(ReducePoints, TiesShareTheGradientEvenly) {
+TEST_P(ReduceOnDevice, TiesShareTheGradientEvenly) {
   const auto max_of = [](const Tensor& x) { return max(x); };
   const auto min_of = [](const Tensor& x) { return min(x); };
   EXPECT_EQ(gradient_of(max_of, {3, 1, 3, 2}), (std::vector<double>{0.5, 0, 0.5, 0}));
@@ -202,7 +206,7 @@ TEST(ReducePoints, TiesShareTheGradientEvenly) {
   EXPECT_EQ(x.grad().to_doubles()[1], 1);
 }
 
-TEST(ReducePoints, NormAtZeroHasNoSlope) {
+TEST_P(ReduceOnDevice, NormAtZeroHasNoSlope) {
   EXPECT_EQ(gradient_of([](const Tensor& x) { return norm(x); }, {0, 0, 0}), (std::vector<double>{0, 0, 0}));
   EXPECT_EQ(gradient_of([](const Tensor& x) { return norm(x, 1); }, {0, -2, 0}), (std::vector<double>{0, -1, 0}));
   EXPECT_EQ(gradient_of([](const Tensor& x) { return norm(x, 3); }, {0, 0}), (std::vector<double>{0, 0}));
@@ -210,14 +214,14 @@ TEST(ReducePoints, NormAtZeroHasNoSlope) {
   EXPECT_EQ(gradient_of([](const Tensor& x) { return norm(x); }, {3, 0, 4}), (std::vector<double>{0.6, 0, 0.8}));
 }
 
-TEST(ReducePoints, NormOfSixteenBitsDoesNotOverflow) {
+TEST_P(ReduceOnDevice, NormOfSixteenBitsDoesNotOverflow) {
   // The sum of squares is 6.4e9, far beyond the 65504 of f16.
   const Tensor x = full({64}, 10000, {DType::f16});
   EXPECT_EQ(norm(x).item<float>(), INFINITY);  // 80000 itself is too large
   EXPECT_EQ(norm(full({4}, 10000, {DType::f16})).item<float>(), 20000);
 }
 
-TEST(ReducePoints, ProductsWithZerosHaveTheRightGradient) {
+TEST_P(ReduceOnDevice, ProductsWithZerosHaveTheRightGradient) {
   const auto product = [](const Tensor& x) { return prod(x); };
   EXPECT_EQ(gradient_of(product, {2, 3, 4}), (std::vector<double>{12, 8, 6}));
   EXPECT_EQ(gradient_of(product, {2, 0, 4}), (std::vector<double>{0, 8, 0}));
@@ -226,7 +230,7 @@ TEST(ReducePoints, ProductsWithZerosHaveTheRightGradient) {
   EXPECT_EQ(gradient_of(rows, {0, 5, 2, 3}), (std::vector<double>{5, 0, 3, 2}));
 }
 
-TEST(ReducePoints, LogSumExpOfNothingLikely) {
+TEST_P(ReduceOnDevice, LogSumExpOfNothingLikely) {
   const auto f = [](const Tensor& x) { return logsumexp(x, {-1}); };
   Tensor x = from_vector<double>({-kInfinity, -kInfinity, 0, -kInfinity, 1e4, 1e4}, {3, 2}).requires_grad_();
   const Tensor y = f(x);
@@ -236,7 +240,7 @@ TEST(ReducePoints, LogSumExpOfNothingLikely) {
   EXPECT_EQ(logsumexp(from_vector<double>({kInfinity, 1})).item<double>(), kInfinity);
 }
 
-TEST(ReducePoints, NanReachesTheResultWhereverItStands) {
+TEST_P(ReduceOnDevice, NanReachesTheResultWhereverItStands) {
   for (const std::int64_t n : {1, 5, 64, 131, 5000}) {
     for (const std::int64_t at : {std::int64_t{0}, n / 2, n - 1}) {
       const Tensor x = zeros({n});
@@ -258,7 +262,7 @@ TEST(ReducePoints, NanReachesTheResultWhereverItStands) {
   }
 }
 
-TEST(ReducePoints, OverNothing) {
+TEST_P(ReduceOnDevice, OverNothing) {
   const Tensor none = zeros({2, 0, 3});
   EXPECT_EQ(sum(none, {1}).to_doubles(), std::vector<double>(6, 0));
   EXPECT_EQ(prod(none, {1}).to_doubles(), std::vector<double>(6, 1));
@@ -276,7 +280,7 @@ TEST(ReducePoints, OverNothing) {
   EXPECT_EQ(x.grad().shape(), (Shape{2, 0}));
 }
 
-TEST(ReducePoints, ScalarsReduceToThemselves) {
+TEST_P(ReduceOnDevice, ScalarsReduceToThemselves) {
   Tensor x = full({}, 3, {DType::f64}).requires_grad_();
   const Tensor y = sum(x) + mean(x) + max(x) + prod(x) + norm(x) + logsumexp(x);
   EXPECT_EQ(y.item<double>(), 18);
@@ -284,7 +288,7 @@ TEST(ReducePoints, ScalarsReduceToThemselves) {
   EXPECT_EQ(x.grad().item<double>(), 6);
 }
 
-TEST(ReduceIntegers, SumInWideIntegers) {
+TEST_P(ReduceOnDevice, SumInWideIntegers) {
   const Tensor bytes = full({1000}, 255, {DType::u8});
   EXPECT_EQ(sum(bytes).dtype(), DType::i64);
   EXPECT_EQ(sum(bytes).item<std::int64_t>(), 255000);
@@ -299,7 +303,7 @@ TEST(ReduceIntegers, SumInWideIntegers) {
   EXPECT_EQ(sum(from_vector<std::int64_t>({large, 1})).item<std::int64_t>(), large + 1);
 }
 
-TEST(ReduceLogic, AnyAndAll) {
+TEST_P(ReduceOnDevice, AnyAndAll) {
   const Tensor x = from_vector<float>({0, 0, 0, 2, 3, 0}, {3, 2});
   EXPECT_EQ(any(x, {1}).to_doubles(), (std::vector<double>{0, 1, 1}));
   EXPECT_EQ(all(x > -1, {0}).to_doubles(), (std::vector<double>{1, 1}));
@@ -308,7 +312,7 @@ TEST(ReduceLogic, AnyAndAll) {
   EXPECT_EQ(all(x).item<bool>(), false);
 }
 
-TEST(ReduceArg, FirstOfEqualElements) {
+TEST_P(ReduceOnDevice, ArgmaxIsTheFirstOfEqualElements) {
   const Tensor x = from_vector<float>({1, 7, 7, 2, -3, 5, -3, 5}, {2, 4});
   EXPECT_EQ(argmax(x, 1).to_vector<std::int64_t>(), (std::vector<std::int64_t>{1, 1}));
   EXPECT_EQ(argmin(x, -1, true).to_vector<std::int64_t>(), (std::vector<std::int64_t>{0, 0}));
@@ -316,13 +320,13 @@ TEST(ReduceArg, FirstOfEqualElements) {
   EXPECT_EQ(argmin(x, 0, true).shape(), (Shape{1, 4}));
 }
 
-TEST(ReduceArg, AgreesWithPlainSearchForEveryLayoutAndDtype) {
+TEST_P(ReduceOnDevice, ArgmaxAgreesWithPlainSearchForEveryLayoutAndDtype) {
   const Shape shape = {7, 130, 9};
   const auto values = random_values(static_cast<std::size_t>(numel(shape)), 5, -100, 100);
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16, DType::i64, DType::i32}) {
     for (const Layout layout : {Layout::contiguous, Layout::transposed, Layout::broadcast}) {
       const Tensor x = layout == Layout::broadcast ? from_vector(values, shape).to(dtype).narrow(0, 0, 1).expand(shape)
-                                                   : make_tensor(values, shape, dtype, layout);
+                                                   : make_tensor(values, shape, dtype, layout, device());
       const auto plain = x.to_doubles();
       for (int dim = 0; dim < 3; ++dim) {
         const auto step = static_cast<std::size_t>(contiguous_strides(shape)[dim]);
@@ -343,29 +347,38 @@ TEST(ReduceArg, AgreesWithPlainSearchForEveryLayoutAndDtype) {
 }
 
 /// Large enough to be split among threads and into blocks.
-TEST(ReduceLarge, SumsAreAccurateAndDoNotDependOnTheNumberOfThreads) {
+TEST(ReduceLarge, TheResultDoesNotDependOnTheNumberOfThreads) {
+  for (const Shape& shape : {Shape{1 << 21}, Shape{3000, 700}, Shape{700, 3000}, Shape{9, 300, 700}}) {
+    const Tensor x = from_vector(random_values(static_cast<std::size_t>(numel(shape)), 3, 0, 1), shape).to(DType::f32);
+    for (const Dims& dims : {Dims{}, Dims{0}, Dims{-1}}) {
+      if (shape.size() == 1 && !dims.empty()) continue;
+      set_num_threads(1);
+      const auto total_of_one = sum(x, dims).to_vector<float>();
+      const auto variance_of_one = var(x, dims).to_vector<float>();
+      set_num_threads(3);
+      EXPECT_EQ(sum(x, dims).to_vector<float>(), total_of_one);
+      EXPECT_EQ(var(x, dims).to_vector<float>(), variance_of_one);
+      set_num_threads(0);
+    }
+  }
+}
+
+TEST_P(ReduceOnDevice, LargeSumsAreAccurate) {
   for (const Shape& shape : {Shape{1 << 21}, Shape{3000, 700}, Shape{700, 3000}, Shape{9, 300, 700}}) {
     const auto values = random_values(static_cast<std::size_t>(numel(shape)), 3, 0, 1);
     const Tensor x = from_vector(values, shape).to(DType::f32);
     for (const Dims& dims : {Dims{}, Dims{0}, Dims{-1}}) {
       if (shape.size() == 1 && !dims.empty()) continue;
-      set_num_threads(1);
-      const Tensor one = sum(x, dims);
-      const Tensor deviation = var(x, dims);
-      set_num_threads(3);
-      EXPECT_EQ(sum(x, dims).to_vector<float>(), one.to_vector<float>());
-      EXPECT_EQ(var(x, dims).to_vector<float>(), deviation.to_vector<float>());
-      set_num_threads(0);
       const Array expected = reduce_naively({shape, x.to_doubles()}, dims, false, total);
-      EXPECT_LT(relative_error(one.to_doubles(), expected.values), 1e-7);
+      EXPECT_LT(relative_error(sum(x, dims).to_doubles(), expected.values), 1e-7);
       const auto spread = reduce_naively({shape, x.to_doubles()}, dims, false,
                                          [](const std::vector<double>& v) { return variance(v, 1); });
-      EXPECT_LT(relative_error(deviation.to_doubles(), spread.values), 3e-7);
+      EXPECT_LT(relative_error(var(x, dims).to_doubles(), spread.values), 3e-7);
     }
   }
 }
 
-TEST(ReduceLarge, VarianceFarFromZero) {
+TEST_P(ReduceOnDevice, VarianceFarFromZero) {
   // A one-pass formula would lose everything here: the squares are 1e8 and the variance is 1/12.
   const auto values = random_values(100000, 9, 10000, 10001);
   const Tensor x = from_vector(values).to(DType::f32);

@@ -56,65 +56,81 @@ TEST_P(SoftmaxOps, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, SoftmaxOps, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });
 
-class SoftmaxKernels : public ::testing::TestWithParam<Kernel> {};
-INSTANTIATE_TEST_SUITE_P(Ops, SoftmaxKernels, ::testing::Values(Kernel::reference, Kernel::fused),
-                         [](const auto& info) { return std::string(name(info.param)); });
+class SoftmaxOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, SoftmaxOnDevice, ::testing::ValuesIn(test_devices()), device_name);
 
-TEST_P(SoftmaxKernels, RowsOfMinusInfinityGiveZeros) {
-  const double m = -kInfinity;
-  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
-    SCOPED_TRACE(std::string(name(dtype)));
-    Tensor x = from_vector<double>({m, m, m, 0, m, 0}, {2, 3}).to(dtype).requires_grad_();
-    const Tensor y = softmax(x, -1, GetParam());
-    EXPECT_EQ(y.to_doubles(), (std::vector<double>{0, 0, 0, 0.5, 0, 0.5}));
-    const Tensor direction = from_vector<double>({1, 2, 3, 1, 2, 3}, {2, 3}).to(dtype);
-    y.backward(direction);
-    EXPECT_EQ(x.grad().to_doubles(), (std::vector<double>{0, 0, 0, -0.5, 0, 0.5}));
+constexpr Kernel kKernels[] = {Kernel::reference, Kernel::fused};
 
-    x.zero_grad();
-    const Tensor z = log_softmax(x, -1, GetParam());
-    const auto values = z.to_doubles();
-    for (const std::size_t i : {0, 1, 2, 4}) EXPECT_EQ(values[i], m);
-    EXPECT_NEAR(values[3], -std::log(2.0), 4e-3);
-    z.backward(direction);
-    const auto slopes = x.grad().to_doubles();
-    const std::vector<double> expected = {0, 0, 0, -2, 2, 0};
-    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(slopes[i], expected[i], i < 3 ? 0 : 2e-2);
+TEST_P(SoftmaxOnDevice, RowsOfMinusInfinityGiveZeros) {
+  for (const Kernel kernel : kKernels) {
+    SCOPED_TRACE(std::string(name(kernel)));
+    const double m = -kInfinity;
+    for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+      SCOPED_TRACE(std::string(name(dtype)));
+      Tensor x = from_vector<double>({m, m, m, 0, m, 0}, {2, 3}).to(dtype).requires_grad_();
+      const Tensor y = softmax(x, -1, kernel);
+      EXPECT_EQ(y.to_doubles(), (std::vector<double>{0, 0, 0, 0.5, 0, 0.5}));
+      const Tensor direction = from_vector<double>({1, 2, 3, 1, 2, 3}, {2, 3}).to(dtype);
+      y.backward(direction);
+      EXPECT_EQ(x.grad().to_doubles(), (std::vector<double>{0, 0, 0, -0.5, 0, 0.5}));
+
+      x.zero_grad();
+      const Tensor z = log_softmax(x, -1, kernel);
+      const auto values = z.to_doubles();
+      for (const std::size_t i : {0, 1, 2, 4}) EXPECT_EQ(values[i], m);
+      EXPECT_NEAR(values[3], -std::log(2.0), 4e-3);
+      z.backward(direction);
+      const auto slopes = x.grad().to_doubles();
+      const std::vector<double> expected = {0, 0, 0, -2, 2, 0};
+      for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(slopes[i], expected[i], i < 3 ? 0 : 2e-2);
+    }
   }
 }
 
-TEST_P(SoftmaxKernels, HugeLogitsNeitherOverflowNorVanish) {
-  const Tensor x = from_vector<float>({1e30F, -1e30F, 1e30F, 3e38F, -3e38F, 0}, {2, 3});
-  EXPECT_EQ(softmax(x, 1, GetParam()).to_doubles(), (std::vector<double>{0.5, 0, 0.5, 1, 0, 0}));
-  const auto logs = log_softmax(from_vector<float>({1000, 1000, 999}, {1, 3}), 1, GetParam()).to_doubles();
-  EXPECT_NEAR(logs[0], -std::log(2 + std::exp(-1.0)), 1e-6);
+TEST_P(SoftmaxOnDevice, HugeLogitsNeitherOverflowNorVanish) {
+  for (const Kernel kernel : kKernels) {
+    SCOPED_TRACE(std::string(name(kernel)));
+    const Tensor x = from_vector<float>({1e30F, -1e30F, 1e30F, 3e38F, -3e38F, 0}, {2, 3});
+    EXPECT_EQ(softmax(x, 1, kernel).to_doubles(), (std::vector<double>{0.5, 0, 0.5, 1, 0, 0}));
+    const auto logs = log_softmax(from_vector<float>({1000, 1000, 999}, {1, 3}), 1, kernel).to_doubles();
+    EXPECT_NEAR(logs[0], -std::log(2 + std::exp(-1.0)), 1e-6);
+  }
 }
 
-TEST_P(SoftmaxKernels, NanSpoilsItsOwnRowOnly) {
-  const Tensor x = from_vector<float>({0, NAN, 1, 1}, {2, 2});
-  const auto y = softmax(x, 1, GetParam()).to_doubles();
-  EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1]));
-  EXPECT_EQ(y[2], 0.5);
+TEST_P(SoftmaxOnDevice, NanSpoilsItsOwnRowOnly) {
+  for (const Kernel kernel : kKernels) {
+    SCOPED_TRACE(std::string(name(kernel)));
+    const Tensor x = from_vector<float>({0, NAN, 1, 1}, {2, 2});
+    const auto y = softmax(x, 1, kernel).to_doubles();
+    EXPECT_TRUE(std::isnan(y[0]) && std::isnan(y[1]));
+    EXPECT_EQ(y[2], 0.5);
+  }
 }
 
-TEST_P(SoftmaxKernels, EmptyTensorsPass) {
-  Tensor x = zeros({3, 0}).requires_grad_();
-  EXPECT_EQ(softmax(x, 1, GetParam()).shape(), (Shape{3, 0}));
-  EXPECT_EQ(softmax(x, 0, GetParam()).shape(), (Shape{3, 0}));
-  sum(log_softmax(x, 1, GetParam())).backward();
-  EXPECT_EQ(x.grad().shape(), (Shape{3, 0}));
+TEST_P(SoftmaxOnDevice, EmptyTensorsPass) {
+  for (const Kernel kernel : kKernels) {
+    SCOPED_TRACE(std::string(name(kernel)));
+    Tensor x = zeros({3, 0}).requires_grad_();
+    EXPECT_EQ(softmax(x, 1, kernel).shape(), (Shape{3, 0}));
+    EXPECT_EQ(softmax(x, 0, kernel).shape(), (Shape{3, 0}));
+    sum(log_softmax(x, 1, kernel)).backward();
+    EXPECT_EQ(x.grad().shape(), (Shape{3, 0}));
+  }
 }
 
-TEST_P(SoftmaxKernels, OneElementIsCertain) {
-  Tensor x = from_vector<float>({3, -1e30F, 7}, {3, 1}).requires_grad_();
-  EXPECT_EQ(softmax(x, 1, GetParam()).to_doubles(), (std::vector<double>{1, 1, 1}));
-  const Tensor y = log_softmax(x, 1, GetParam());
-  EXPECT_EQ(y.to_doubles(), (std::vector<double>{0, 0, 0}));
-  sum(y).backward();
-  EXPECT_EQ(x.grad().to_doubles(), (std::vector<double>{0, 0, 0}));
+TEST_P(SoftmaxOnDevice, OneElementIsCertain) {
+  for (const Kernel kernel : kKernels) {
+    SCOPED_TRACE(std::string(name(kernel)));
+    Tensor x = from_vector<float>({3, -1e30F, 7}, {3, 1}).requires_grad_();
+    EXPECT_EQ(softmax(x, 1, kernel).to_doubles(), (std::vector<double>{1, 1, 1}));
+    const Tensor y = log_softmax(x, 1, kernel);
+    EXPECT_EQ(y.to_doubles(), (std::vector<double>{0, 0, 0}));
+    sum(y).backward();
+    EXPECT_EQ(x.grad().to_doubles(), (std::vector<double>{0, 0, 0}));
+  }
 }
 
-TEST(Softmax, LongRowsAreAccurate) {
+TEST_P(SoftmaxOnDevice, LongRowsAreAccurate) {
   const auto values = random_values(2 * 60001, 11, -10, 10);
   const Tensor x = from_vector(values, {2, 60001}).to(DType::f32);
   const Array expected = softmax_naively({x.shape(), x.to_doubles()}, 1, false);

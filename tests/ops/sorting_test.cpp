@@ -93,7 +93,10 @@ std::vector<double> awkward(std::size_t count, DType dtype) {
   return v;
 }
 
-TEST(Sorting, PositionsAreStableInEveryDtypeAndLength) {
+class SortingOnDevice : public OnDevice {};
+INSTANTIATE_TEST_SUITE_P(Devices, SortingOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+
+TEST_P(SortingOnDevice, PositionsAreStableInEveryDtypeAndLength) {
   for (const DType dtype :
        {DType::boolean, DType::u8, DType::i32, DType::i64, DType::f16, DType::bf16, DType::f32, DType::f64}) {
     for (const std::int64_t n : {1, 2, 63, 64, 1024, 5001}) {
@@ -114,7 +117,7 @@ TEST(Sorting, PositionsAreStableInEveryDtypeAndLength) {
   }
 }
 
-TEST(Sorting, ExtremesOfIntegers) {
+TEST_P(SortingOnDevice, ExtremesOfIntegers) {
   const Tensor x = from_vector<std::int64_t>({0, INT64_MAX, -1, INT64_MIN, 1});
   EXPECT_EQ(sort(x).first.to_vector<std::int64_t>(), (std::vector<std::int64_t>{INT64_MIN, -1, 0, 1, INT64_MAX}));
   const Tensor y = from_vector<std::int32_t>({0, INT32_MAX, -1, INT32_MIN, 1});
@@ -122,7 +125,7 @@ TEST(Sorting, ExtremesOfIntegers) {
             (std::vector<std::int32_t>{INT32_MAX, 1, 0, -1, INT32_MIN}));
 }
 
-TEST(Sorting, LongLinesInEveryOrder) {
+TEST_P(SortingOnDevice, LongLinesInEveryOrder) {
   // Rising, falling and random: the candidates of topk are thinned out never, always and now and then.
   const std::int64_t n = 20000;
   Array x{{3, n}, random_values(3 * n, 8)};
@@ -139,7 +142,7 @@ TEST(Sorting, LongLinesInEveryOrder) {
   }
 }
 
-TEST(Sorting, GradientReachesWhatWasPickedAndAccumulates) {
+TEST_P(SortingOnDevice, GradientReachesWhatWasPickedAndAccumulates) {
   Tensor x = from_vector<double>({3, 1, 2, 5}).requires_grad_();
   for (int round = 1; round <= 2; ++round) {
     topk(x, 2).first.backward(from_vector<double>({10, 20}));
@@ -159,7 +162,7 @@ TEST(Sorting, ThreadsDoNotChangeTheResult) {
   set_num_threads(0);
 }
 
-TEST(Sorting, NothingToSort) {
+TEST_P(SortingOnDevice, NothingToSort) {
   EXPECT_EQ(sort(zeros({0})).first.shape(), Shape({0}));
   EXPECT_EQ(sort(zeros({3, 0}), 0).second.shape(), Shape({3, 0}));
   Tensor x = ones({2, 3}, {.requires_grad = true});

@@ -118,21 +118,25 @@ class UnaryOps : public ::testing::TestWithParam<OpCase> {};
 TEST_P(UnaryOps, MatchesReference) { run_op_case(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Ops, UnaryOps, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
 
-/// f and its gradient at the given points, in every floating dtype; all expected values are exact in 16 bits.
-void expect_at(Tensor (*f)(const Tensor&), const std::vector<double>& x, const std::vector<double>& y,
-               const std::vector<double>& slope) {
-  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
-    SCOPED_TRACE(std::string(name(dtype)));
-    Tensor in = from_vector(x).to(dtype).requires_grad_();
-    const Tensor out = f(in);
-    EXPECT_EQ(out.dtype(), dtype);
-    EXPECT_EQ(relative_error(out.to_doubles(), y), 0) << out;
-    out.backward(ones_like(out));
-    EXPECT_EQ(relative_error(in.grad().to_doubles(), slope), 0) << in.grad();
+class UnaryOnDevice : public OnDevice {
+ protected:
+  /// f and its gradient at the given points, in every floating dtype; all expected values are exact in 16 bits.
+  static void expect_at(Tensor (*f)(const Tensor&), const std::vector<double>& x, const std::vector<double>& y,
+                        const std::vector<double>& slope) {
+    for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+      SCOPED_TRACE(std::string(name(dtype)));
+      Tensor in = from_vector(x).to(dtype).requires_grad_();
+      const Tensor out = f(in);
+      EXPECT_EQ(out.dtype(), dtype);
+      EXPECT_EQ(relative_error(out.to_doubles(), y), 0) << out;
+      out.backward(ones_like(out));
+      EXPECT_EQ(relative_error(in.grad().to_doubles(), slope), 0) << in.grad();
+    }
   }
-}
+};
+INSTANTIATE_TEST_SUITE_P(Devices, UnaryOnDevice, ::testing::ValuesIn(test_devices()), device_name);
 
-TEST(UnaryPoints, KinksHaveTheStatedSlopes) {
+TEST_P(UnaryOnDevice, KinksHaveTheStatedSlopes) {
   expect_at([](const Tensor& x) { return abs(x); }, {-1, -0.0, 0, 2}, {1, 0, 0, 2}, {-1, 0, 0, 1});
   expect_at([](const Tensor& x) { return sign(x); }, {-1, 0, 2, kInfinity}, {-1, 0, 1, 1}, {0, 0, 0, 0});
   expect_at([](const Tensor& x) { return relu(x); }, {-1, 0, 2, kInfinity}, {0, 0, 2, kInfinity}, {0, 0, 1, 1});
@@ -144,7 +148,7 @@ TEST(UnaryPoints, KinksHaveTheStatedSlopes) {
   expect_at([](const Tensor& x) { return pow(x, 3); }, {0, 1, -2}, {0, 1, -8}, {0, 3, 12});
 }
 
-TEST(UnaryPoints, ZeroSlopeStopsAnInfiniteGradient) {
+TEST_P(UnaryOnDevice, ZeroSlopeStopsAnInfiniteGradient) {
   for (auto f : {+[](const Tensor& x) { return relu(x); }, +[](const Tensor& x) { return clamp(x, 0, 1); },
                  +[](const Tensor& x) { return abs(x * 0); }, +[](const Tensor& x) { return floor(x); }}) {
     Tensor x = from_vector<float>({-1}).requires_grad_();
@@ -157,7 +161,7 @@ TEST(UnaryPoints, ZeroSlopeStopsAnInfiniteGradient) {
   EXPECT_EQ(x.grad().item<float>(), 0);
 }
 
-TEST(UnaryPoints, SaturatedFunctionsAreFiniteFarOut) {
+TEST_P(UnaryOnDevice, SaturatedFunctionsAreFiniteFarOut) {
   const std::vector<double> far = {-30000, 30000};
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
     SCOPED_TRACE(std::string(name(dtype)));
@@ -185,7 +189,7 @@ TEST(UnaryPoints, SaturatedFunctionsAreFiniteFarOut) {
   }
 }
 
-TEST(UnaryPoints, NanStaysNan) {
+TEST_P(UnaryOnDevice, NanStaysNan) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
     for (const Named& n : kFunctions) {
       SCOPED_TRACE(std::string(n.name) + " " + std::string(name(dtype)));
@@ -196,7 +200,7 @@ TEST(UnaryPoints, NanStaysNan) {
   }
 }
 
-TEST(UnaryPoints, LargeAnglesAreReducedExactly) {
+TEST_P(UnaryOnDevice, LargeAnglesAreReducedExactly) {
   const std::vector<float> x = {1e5F, -3e6F, 1e10F, 3e38F, 0.5F};
   const auto s = sin(from_vector(x)).to_vector<float>();
   const auto c = cos(from_vector(x)).to_vector<float>();
@@ -206,7 +210,7 @@ TEST(UnaryPoints, LargeAnglesAreReducedExactly) {
   }
 }
 
-TEST(UnaryIntegers, KeepTheirDtypeAndWrap) {
+TEST_P(UnaryOnDevice, IntegersKeepTheirDtypeAndWrap) {
   const Tensor i = from_vector<std::int32_t>({-3, 0, 5, -2147483648});
   EXPECT_EQ(abs(i).to_vector<std::int32_t>(), (std::vector<std::int32_t>{3, 0, 5, -2147483648}));
   EXPECT_EQ(neg(i).to_vector<std::int32_t>(), (std::vector<std::int32_t>{3, 0, -5, -2147483648}));
@@ -217,7 +221,7 @@ TEST(UnaryIntegers, KeepTheirDtypeAndWrap) {
   EXPECT_EQ((from_vector<std::int64_t>({7}) * 3 - 1).to_vector<std::int64_t>(), std::vector<std::int64_t>{20});
 }
 
-TEST(UnaryIntegers, AreConvertedWhereTheFunctionNeedsFloatingPoint) {
+TEST_P(UnaryOnDevice, IntegersAreConvertedWhereTheFunctionNeedsFloatingPoint) {
   const Tensor i = from_vector<std::int64_t>({0, 1, 4});
   EXPECT_EQ(sqrt(i).dtype(), DType::f32);
   EXPECT_EQ(sqrt(i).to_vector<float>(), (std::vector<float>{0, 1, 2}));
@@ -228,7 +232,7 @@ TEST(UnaryIntegers, AreConvertedWhereTheFunctionNeedsFloatingPoint) {
   EXPECT_EQ((from_vector<float>({1}).to(DType::bf16) * 2.5).dtype(), DType::bf16);
 }
 
-TEST(UnaryLogic, ClassifiesNumbers) {
+TEST_P(UnaryOnDevice, ClassifiesNumbers) {
   const Tensor x = from_vector<float>({0, -1, INFINITY, -INFINITY, NAN});
   const auto list = [](const Tensor& t) { return t.to_doubles(); };
   EXPECT_EQ(list(isnan(x)), (std::vector<double>{0, 0, 0, 0, 1}));
@@ -241,7 +245,7 @@ TEST(UnaryLogic, ClassifiesNumbers) {
   EXPECT_FALSE(isfinite(from_vector<float>({1}).requires_grad_()).requires_grad());
 }
 
-TEST(UnaryInPlace, OverwritesAndClamps) {
+TEST_P(UnaryOnDevice, InPlaceOverwritesAndClamps) {
   const Tensor x = from_vector<float>({-2, 0.5F, 3}).requires_grad_();
   const Tensor y = x * 1;
   clamp_(y, -1, 1);
