@@ -8,6 +8,7 @@
 #include <trinix/backends/cuda/backend.h>
 #include <trinix/backends/cuda/check.h>
 #include <trinix/backends/cuda/graph.h>
+#include <trinix/backends/cuda/pinned.h>
 #include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/write.h>
 #include <trinix/core/backend.h>
@@ -47,6 +48,10 @@ class CudaBackend final : public Backend {
 
   std::string why_unavailable() const override {
     if (status_ == cudaErrorNoDevice) return "the machine has no CUDA card";
+    if (status_ == cudaErrorInsufficientDriver) {
+      return trinix::detail::format("the machine has no NVIDIA driver, or one older than CUDA {}.{} needs",
+                                    CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    }
     if (status_ != cudaSuccess) return trinix::detail::format("the CUDA driver says: {}", cudaGetErrorString(status_));
     return {};
   }
@@ -145,6 +150,7 @@ void register_backend_and_kernels() {
   // Never destroyed: tensors with static storage may outlive any order of destruction.
   static auto* backend = new CudaBackend;
   register_backend(DeviceType::cuda, backend);
+  register_pinned();
   register_all_ops();
 }
 

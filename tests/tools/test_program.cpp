@@ -59,6 +59,7 @@ TEST(Program, HelpNamesEveryFlagWithItsDefault) {
                            "--threads",
                            "--device",
                            "--dtype",
+                           "--deterministic",
                            "--tokenizer",
                            "--resume"}) {
     EXPECT_THAT(result.out, HasSubstr(std::string("\n  ") + flag + " ")) << flag;
@@ -66,7 +67,7 @@ TEST(Program, HelpNamesEveryFlagWithItsDefault) {
   const TrainConfig defaults;
   for (const ConfigField& field : config_fields()) {
     const std::string value = value_text(defaults, field);
-    if (!field.is_flag || value.empty() || field.name == "resume") continue;
+    if (!field.is_flag || value.empty() || field.name == "resume" || field.name == "deterministic") continue;
     // "COUNT=12" from one version of the parser, "COUNT [12]" from the next.
     EXPECT_THAT(result.out,
                 ::testing::ContainsRegex("--" + std::string(field.name) + " [A-Z]+(=| \\[)" + value + "(\\]| )"));
@@ -103,7 +104,9 @@ TEST(Program, NamesTheLineOfABadConfigFile) {
 TEST(Program, ShowsInfoAndKernels) {
   const ProgramResult info = run_program({"info"});
   EXPECT_EQ(info.code, 0);
-  EXPECT_THAT(info.out, HasSubstr("devices    cpu"));
+  EXPECT_THAT(info.out, HasSubstr("devices    cpu "));
+  EXPECT_THAT(info.out,
+              ::testing::ContainsRegex("\n           (cuda:0  |no cuda: \\[device\\] cuda:0 was asked for, but )"));
   const ProgramResult kernels = run_program({"kernels"});
   EXPECT_EQ(kernels.code, 0) << kernels.err;
   EXPECT_THAT(kernels.out, StartsWith("op "));

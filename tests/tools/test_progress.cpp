@@ -78,6 +78,26 @@ TEST(Progress, WritesPlainLinesIntoAPipe) {
             "saved\n");
 }
 
+TEST(Progress, ShowsTheUseOfACard) {
+  Pipe pipe;
+  ProgressState state = at(1);
+  state.tflops = 412.4;
+  state.peak_tflops = 989;
+  state.peak_memory_bytes = 12.25 * (1 << 30);
+  {
+    Progress progress({.total_steps = 2, .fd = pipe.in, .clock = [] { return 0.0; }});
+    progress.update(state);
+    EXPECT_THAT(progress.live_line(200), AllOf(HasSubstr("412 TFLOP/s, 42% of 989"), HasSubstr("12.25 GiB")));
+    EXPECT_THAT(progress.live_line(60), AllOf(HasSubstr("loss 2.5000"), Not(HasSubstr("TFLOP"))));
+    state.step = 2;
+    state.peak_tflops = ProgressState::kUnknown;
+    state.tflops = 4.5;
+    progress.update(state);
+  }
+  EXPECT_THAT(pipe.text(), AllOf(HasSubstr("tok/s  412 TFLOP/s, 42% of 989  peak memory 12.25 GiB  0:00 elapsed"),
+                                 HasSubstr("4.50 TFLOP/s  peak memory")));
+}
+
 TEST(Progress, DrawsOneLineOnATerminal) {
   Terminal terminal(120);
   double now = 0;

@@ -1,9 +1,10 @@
-#include "temp_folder.h"
+#include "small_run.h"
 
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <trinix/core/deterministic.h>
 #include <trinix/core/safetensors.h>
 #include <trinix/tools/lib/checkpoint.h>
 #include <trinix/tools/lib/evaluate.h>
@@ -14,46 +15,12 @@
 namespace trinix::tools {
 namespace {
 
+using test::expect_same_file;
+using test::small_config;
+using test::small_text;
 using test::TempFolder;
+using test::train_quietly;
 using ::testing::HasSubstr;
-
-std::string small_text() {
-  std::string text;
-  for (int i = 0; i < 400; ++i) text += "the quick brown fox " + std::to_string(i * 7919 % 1000) + "\n";
-  return text;
-}
-
-/// A model that trains in milliseconds, with dropout so that the generator matters.
-TrainConfig small_config(const TempFolder& folder, const std::string& run) {
-  TrainConfig c;
-  c.data = folder.add("text.txt", small_text()).string();
-  c.out = (folder / run).string();
-  c.iters = 8;
-  c.batch = 3;
-  c.block = 16;
-  c.layers = 2;
-  c.heads = 2;
-  c.width = 16;
-  c.dropout = 0.2;
-  c.warmup = 2;
-  c.eval_interval = 4;
-  c.eval_iters = 2;
-  c.checkpoint_interval = 4;
-  c.grad_accum = 2;
-  c.threads = 2;
-  return c;
-}
-
-TrainResult train_quietly(const TrainConfig& config, const TrainHooks& hooks = {}) {
-  TrainHooks quiet = hooks;
-  quiet.show_progress = false;
-  return train(config, quiet);
-}
-
-/// All tensors of two checkpoint files are equal to the bit.
-void expect_same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
-  EXPECT_EQ(read_file(a), read_file(b)) << a << " and " << b;
-}
 
 TEST(Trainer, LeavesAllTheFilesOfARun) {
   TempFolder folder;
@@ -141,6 +108,46 @@ TEST(Trainer, RefusesAResumeWithAnotherShape) {
       test::error_of<ConfigError>([&] { train_quietly(config); }),
       "[resume] --width 32 differs from the checkpoint's 16: a model cannot change its shape; leave the flag out, or "
       "start a new run in another folder");
+}
+
+TEST(Trainer, ARunMayGoOnInAnotherDtype) {
+  TempFolder folder;
+  train_quietly(small_config(folder, "whole"));
+  TrainConfig config = small_config(folder, "parts");
+  train_quietly(config, {.after_step = [](std::int64_t step, double) { return step < 4; }});
+  config.resume = true;
+  config.dtype = "f64";
+  config.chosen = {"dtype"};
+  EXPECT_EQ(train_quietly(config).steps, 8);
+  const Checkpoint last = load_newest_checkpoint(config.out, true);
+  EXPECT_EQ(last.model.at("lm_head.weight").dtype(), DType::f64);
+  const auto whole = read_metrics(folder / "whole/metrics.jsonl");
+  const auto parts = read_metrics(folder / "parts/metrics.jsonl");
+  ASSERT_EQ(whole.size(), parts.size());
+  for (std::size_t i = 4; i < whole.size(); ++i) EXPECT_NEAR(whole[i].loss, parts[i].loss, 1e-5 * whole[i].loss);
+}
+
+TEST(Trainer, RefusesWhatItCannotComputeBeforeItWritesAnything) {
+  TempFolder folder;
+  TrainConfig config = small_config(folder, "run");
+  config.dtype = "f16";
+  EXPECT_EQ(test::error_of<ConfigError>([&] { train_quietly(config); }),
+            "[train] --dtype f16 needs its losses scaled, which this version does not do: use bf16, which has the "
+            "range of f32");
+  config.dtype = "f32";
+  config.device = "cuda:1000";
+  EXPECT_THAT(test::error_of<DeviceError>([&] { train_quietly(config); }), HasSubstr("asked for"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
+}
+
+TEST(Trainer, LeavesDeterminismAsItWas) {
+  TempFolder folder;
+  TrainConfig config = small_config(folder, "run");
+  config.deterministic = true;
+  bool inside = false;
+  train_quietly(config, {.after_step = [&](std::int64_t, double) { return inside = is_deterministic(); }});
+  EXPECT_TRUE(inside);
+  EXPECT_FALSE(is_deterministic());
 }
 
 TEST(Trainer, RefusesToOverwriteARun) {

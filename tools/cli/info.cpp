@@ -8,6 +8,7 @@
 #include <string>
 
 #include <trinix/core/backend.h>
+#include <trinix/core/error.h>
 #include <trinix/core/kernel.h>
 #include <trinix/core/safetensors.h>
 #include <trinix/core/threads.h>
@@ -28,17 +29,27 @@ const char* compiler_text() {
 #endif
 }
 
+/// A line for each card, or why there is none.
+void print_cards() {
+  try {
+    const Backend& cuda = backend_of(Device::cuda(0));
+    for (int i = 0; i < cuda.device_count(); ++i) std::printf("           cuda:%d  %s\n", i, cuda.describe(i).c_str());
+  } catch (const DeviceError& error) {
+    std::printf("           no cuda: %s\n", error.what());
+  }
+}
+
 int print_info() {
   initialize();
   std::printf("%s\n", version_text().c_str());
   std::printf("compiler   %s\n", compiler_text());
   std::printf("build      %s\n", TRINIX_BUILD_TEXT);
-  std::printf("devices    cpu (%d threads)", num_threads());
-  for (int i = 0; is_available({DeviceType::cuda, i}); ++i) std::printf(", cuda:%d", i);
+  std::printf("devices    cpu     %d threads\n", num_threads());
+  print_cards();
   const auto kernels = list_kernels();
   std::set<std::string> ops;
   for (const auto& kernel : kernels) ops.insert(kernel.op);
-  std::printf("\nkernels    %zu for %zu ops; `trinix kernels` lists them\n", kernels.size(), ops.size());
+  std::printf("kernels    %zu for %zu ops; `trinix kernels` lists them\n", kernels.size(), ops.size());
   return 0;
 }
 

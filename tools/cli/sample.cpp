@@ -24,6 +24,7 @@ struct SampleText {
   std::string top_k;
   std::string top_p;
   std::string seed;
+  std::string device;
 };
 
 SampleConfig read(const CLI::App& command, const SampleText& text) {
@@ -48,6 +49,7 @@ SampleConfig read(const CLI::App& command, const SampleText& text) {
   read_count("--top-k", text.top_k, config.top_k);
   read_number("--top-p", text.top_p, config.top_p);
   read_count("--seed", text.seed, config.seed);
+  if (given("--device")) config.device = text.device;
   validate(config);
   return config;
 }
@@ -83,6 +85,7 @@ void add_sample(CLI::App& program, Run& run) {
   add("--top-p", text->top_p, "NUMBER", tools::real_text(defaults.top_p),
       "choose among the likeliest tokens whose probabilities reach this sum; 1 among all");
   add("--seed", text->seed, "COUNT", std::to_string(defaults.seed), "seed of the choices");
+  add("--device", text->device, "TEXT", defaults.device, "cpu, cuda or cuda:N");
   command->callback([command, text, &run] { run = [config = read(*command, *text)] { return run_sample(config); }; });
 }
 

@@ -42,9 +42,10 @@ std::string checksum(std::string_view bytes) {
   return text;
 }
 
+/// On the CPU, wherever the run trains: a checkpoint does not know about devices.
 std::vector<std::pair<std::string, Tensor>> entries(const StateDict& dict) {
   std::vector<std::pair<std::string, Tensor>> list;
-  for (const NamedTensor& entry : dict) list.emplace_back(entry.name, entry.tensor);
+  for (const NamedTensor& entry : dict) list.emplace_back(entry.name, entry.tensor.to(Device::cpu()));
   return list;
 }
 

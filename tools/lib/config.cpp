@@ -51,7 +51,8 @@ constexpr ConfigField kFields[] = {
     {"checkpoint-interval", &C::checkpoint_interval, kEvaluation, "steps between checkpoints; 0 saves only at the end"},
     {"threads", &C::threads, kMachine, "CPU threads; 0 takes OMP_NUM_THREADS or all cores"},
     {"device", &C::device, kMachine, "cpu, cuda or cuda:N"},
-    {"dtype", &C::dtype, kMachine, "type of the computation: f32, f64, bf16 or f16"},
+    {"dtype", &C::dtype, kMachine, "type of parameters and activations: f32, f64, or bf16 with f32 master weights"},
+    {"deterministic", &C::deterministic, kMachine, "bitwise the same run every time on the same machine"},
 };
 // clang-format on
 

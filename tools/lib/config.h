@@ -42,7 +42,8 @@ struct TrainConfig {
   std::int64_t threads = 0;                ///< CPU threads; 0: what OpenMP would use
   std::string device = "cpu";
   std::string dtype = "f32";
-  bool resume = false;  ///< go on from the newest checkpoint in `out`
+  bool deterministic = false;  ///< bitwise reproducible, or an error from an op that cannot be
+  bool resume = false;         ///< go on from the newest checkpoint in `out`
 
   /// Names of the options that a flag or a file has set, in no order: when a run is resumed, the others come from its
   /// checkpoint. Not part of the JSON.

@@ -6,19 +6,9 @@
 #include <trinix/tools/lib/dataset.h>
 
 /// @file
-/// Batches as tensors, and the loss of a model over a part of the data.
+/// The loss of a model over a part of the data.
 
 namespace trinix::tools {
-
-/// Inputs and targets, (rows, block) of i32.
-struct Batch {
-  Tensor inputs;
-  Tensor targets;
-};
-
-/// Rows drawn at random under a seed; `position` counts rows.
-[[nodiscard]] Batch random_batch(const DataSet& data, Split split, std::int64_t rows, std::int64_t block,
-                                 std::uint64_t seed, std::uint64_t position, Device device);
 
 /// How the loss of a part of the data is estimated.
 struct EvaluateOptions {
@@ -28,7 +18,8 @@ struct EvaluateOptions {
   std::uint64_t seed = 0;
 };
 
-/// Mean cross-entropy in nats per token, dropout off, nothing recorded.
+/// Mean cross-entropy in nats per token, dropout off, nothing recorded. The losses are added up on the model's device
+/// in f64 and read once, at the end.
 [[nodiscard]] double evaluate(nn::Gpt& model, const DataSet& data, Split split, const EvaluateOptions& options);
 
 }  // namespace trinix::tools

@@ -38,6 +38,16 @@ std::string bar_text(double fraction, int width, bool utf8) {
   return bar + "│";
 }
 
+/// "412 TFLOP/s, 42% of 989"; without a peak only the first part.
+std::string utilisation_text(const ProgressState& s) {
+  std::string text = detail::format("{:.{}f} TFLOP/s", s.tflops, s.tflops < 9.95 ? 2 : s.tflops < 99.5 ? 1 : 0);
+  if (known(s.peak_tflops))
+    text += detail::format(", {:.0f}% of {:.0f}", 100 * s.tflops / s.peak_tflops, s.peak_tflops);
+  return text;
+}
+
+std::string memory_text(double bytes) { return detail::format("{:.2f} GiB", bytes / (1 << 30)); }
+
 }  // namespace
 
 std::string duration_text(double seconds) {
@@ -130,13 +140,15 @@ std::string Progress::live_line(int width) const {
     int rank;
     std::string text;
   };
-  std::array<Part, 7> parts = {{
+  std::array<Part, 9> parts = {{
       {0, detail::format("step {}/{}", state_.step, options_.total_steps)},
-      {5, detail::format("{:3.0f}%", std::floor(100 * fraction))},
+      {7, detail::format("{:3.0f}%", std::floor(100 * fraction))},
       {1, known(state_.loss) ? detail::format("loss {:.4f}", state_.loss) : ""},
       {2, known(validation_loss_) ? detail::format("val {:.4f}", validation_loss_) : ""},
-      {6, known(state_.lr) ? detail::format("lr {:.1e}", state_.lr) : ""},
+      {8, known(state_.lr) ? detail::format("lr {:.1e}", state_.lr) : ""},
       {4, known(state_.tokens_per_second) ? count_text(state_.tokens_per_second) + " tok/s" : ""},
+      {5, known(state_.tflops) ? utilisation_text(state_) : ""},
+      {6, known(state_.peak_memory_bytes) ? memory_text(state_.peak_memory_bytes) : ""},
       {3, known(seconds_left()) ? duration_text(seconds_left()) + " left" : ""},
   }};
   constexpr int gap = 2;
@@ -148,7 +160,7 @@ std::string Progress::live_line(int width) const {
     return sum;
   };
   const int bar_edges = 2 + gap;
-  for (int rank = 6; rank > 0 && columns() > width; --rank) {
+  for (int rank = 8; rank > 0 && columns() > width; --rank) {
     for (Part& part : parts) {
       if (part.rank == rank) part.text.clear();
     }
@@ -172,6 +184,8 @@ void Progress::put_plain_line() {
   if (known(state_.loss)) line += detail::format("  loss {:.4f}", state_.loss);
   if (known(state_.lr)) line += detail::format("  lr {:.2e}", state_.lr);
   if (known(state_.tokens_per_second)) line += detail::format("  {} tok/s", count_text(state_.tokens_per_second));
+  if (known(state_.tflops)) line += "  " + utilisation_text(state_);
+  if (known(state_.peak_memory_bytes)) line += "  peak memory " + memory_text(state_.peak_memory_bytes);
   line += detail::format("  {} elapsed", duration_text(seconds()));
   if (state_.step < options_.total_steps) line += detail::format("  {} left", duration_text(seconds_left()));
   put(line + "\n");

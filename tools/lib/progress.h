@@ -30,11 +30,16 @@ struct ProgressState {
   double loss = kUnknown;
   double lr = kUnknown;
   double tokens_per_second = kUnknown;
+  // Of a card:
+  double tflops = kUnknown;             ///< 10^12 floating-point operations of the model per second
+  double peak_tflops = kUnknown;        ///< what the card's data sheet promises
+  double peak_memory_bytes = kUnknown;  ///< most memory that tensors had so far
 };
 
-/// On a terminal one live line: step, bar, loss, validation loss, learning rate, tokens per second, time left. What
-/// does not fit the width is left out, the least important first. Elsewhere plain lines. When nobody reads any more, it
-/// falls silent. The cursor is never hidden, so there is nothing to restore when the process is killed.
+/// On a terminal one live line: step, bar, loss, validation loss, learning rate, tokens per second, use of the card,
+/// time left. What does not fit the width is left out, the least important first. Elsewhere plain lines. When nobody
+/// reads any more, it falls silent. The cursor is never hidden, so there is nothing to restore when the process is
+/// killed.
 class Progress {
  public:
   explicit Progress(ProgressOptions options);

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include <trinix/core/detail/fail.h>
+#include <trinix/core/device.h>
 #include <trinix/core/error.h>
 #include <trinix/tools/lib/number.h>
 #include <trinix/tools/lib/sample_config.h>
@@ -22,6 +23,7 @@ void validate(const SampleConfig& c) {
   if (!(c.top_p > 0 && c.top_p <= 1)) {
     detail::fail<ConfigError>("config", "--top-p must lie above 0 and be at most 1, not {}", real_text(c.top_p));
   }
+  static_cast<void>(Device::parse(c.device));
 }
 
 }  // namespace trinix::tools

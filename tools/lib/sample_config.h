@@ -17,6 +17,7 @@ struct SampleConfig {
   std::int64_t top_k = 200;   ///< choose among this many likeliest tokens; 0: among all
   double top_p = 1;           ///< choose among the likeliest tokens whose probabilities reach this sum; 1: among all
   std::int64_t seed = 1337;
+  std::string device = "cpu";
 };
 
 /// @throws ConfigError with one sentence about the first value that makes no sense

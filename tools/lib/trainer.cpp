@@ -1,19 +1,17 @@
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <utility>
 
-#include <trinix/autograd/ops/arithmetic.h>
+#include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/threads.h>
 #include <trinix/layers/generate.h>
 #include <trinix/layers/gpt.h>
 #include <trinix/optim/adamw.h>
-#include <trinix/optim/clip.h>
 #include <trinix/optim/schedule.h>
 #include <trinix/tools/lib/atomic_dir.h>
 #include <trinix/tools/lib/checkpoint.h>
@@ -22,10 +20,14 @@
 #include <trinix/tools/lib/file_io.h>
 #include <trinix/tools/lib/interrupt.h>
 #include <trinix/tools/lib/loss_plot.h>
+#include <trinix/tools/lib/machine.h>
 #include <trinix/tools/lib/metrics.h>
 #include <trinix/tools/lib/progress.h>
+#include <trinix/tools/lib/resume.h>
 #include <trinix/tools/lib/run_lock.h>
+#include <trinix/tools/lib/throughput.h>
 #include <trinix/tools/lib/trainer.h>
+#include <trinix/tools/lib/training_step.h>
 
 namespace trinix::tools {
 
@@ -44,31 +46,6 @@ constexpr std::uint64_t kTrainStream = 1;
 constexpr std::uint64_t kEvaluationStream = 2;
 constexpr std::uint64_t kSampleStream = 3;
 
-/// The options of a resumed run: the checkpoint's, with those that were chosen anew on top. Those that make the model
-/// what it is cannot change.
-TrainConfig resumed_config(const TrainConfig& given, const TrainConfig& saved) {
-  constexpr std::string_view fixed[] = {"block", "layers", "heads", "width", "bias", "tokenizer"};
-  TrainConfig merged = saved;
-  for (const std::string& name : given.chosen) {
-    const ConfigField* field = find_field(name);
-    if (field == nullptr) continue;
-    const std::string value = value_text(given, *field);
-    if (std::find(std::begin(fixed), std::end(fixed), field->name) != std::end(fixed) &&
-        value != value_text(saved, *field)) {
-      fail<ConfigError>("resume",
-                        "--{} {} differs from the checkpoint's {}: a model cannot change its shape; leave the "
-                        "flag out, or start a new run in another folder",
-                        field->name, value, value_text(saved, *field));
-    }
-    apply(merged, {.name = std::string(field->name), .value = value, .source = "--" + std::string(field->name)});
-  }
-  merged.out = given.out;
-  merged.resume = true;
-  merged.chosen = given.chosen;
-  validate(merged);
-  return merged;
-}
-
 nn::GptConfig model_config(const TrainConfig& c, std::int64_t vocab_size, Generator* generator) {
   return {.vocab_size = vocab_size,
           .block_size = c.block,
@@ -79,14 +56,6 @@ nn::GptConfig model_config(const TrainConfig& c, std::int64_t vocab_size, Genera
           .bias = c.bias,
           .activation = Gelu::erf,  // as nanoGPT, whose recipes the presets are
           .generator = generator};
-}
-
-/// The name of the first parameter whose gradient is not finite.
-std::string bad_gradient(const nn::Gpt& model) {
-  for (const NamedTensor& p : model.named_parameters()) {
-    if (p.tensor.grad().defined() && !std::isfinite(optim::grad_norm({p.tensor}))) return p.name;
-  }
-  return "an unknown parameter";
 }
 
 /// One run in one process.
@@ -103,15 +72,19 @@ class Run {
     } else if (!list_checkpoints(out_).empty()) {
       fail<ConfigError>("train", "'{}' already holds a run: go on with --resume, or choose another --out", config.out);
     }
+    require_machine(config_);
+    deterministic_.emplace(config_.deterministic);
     if (config_.threads > 0) set_num_threads(static_cast<int>(config_.threads));
     device_ = Device::parse(config_.device);
-    if (parse_dtype(config_.dtype) != DType::f32 && parse_dtype(config_.dtype) != DType::f64) {
-      fail<ConfigError>("train",
-                        "--dtype {} needs master weights, which this version does not have yet: use f32 or f64",
-                        config_.dtype);
-    }
+    card_ = card_name(device_);
     load_data(from);
     build_model(from);
+    step_ = std::make_unique<TrainingStep>(*model_, *optimizer_, *data_,
+                                           TrainingStepOptions{.rows = config_.batch,
+                                                               .block = config_.block,
+                                                               .grad_accum = config_.grad_accum,
+                                                               .clip = config_.clip,
+                                                               .seed = stream_seed(config_.seed, kTrainStream)});
     // A run shorter than its warm-up never gets beyond it.
     schedule_ = std::make_unique<optim::CosineWithWarmup>(
         optim::DecayOptions{.lr = config_.lr,
@@ -129,24 +102,38 @@ class Run {
     std::optional<InterruptGuard> interrupt;
     if (hooks_.handle_signals) interrupt.emplace("\nsaving a checkpoint; press Ctrl-C again to end at once\n");
     bool stop = state_.step >= config_.iters;
+    pace_.start();
     while (!stop) {
-      const MetricsRow step = train_step();
-      MetricsRow row = step;
+      start_step();
       const bool last = state_.step == config_.iters;
-      const ProgressState shown{state_.step, row.loss, row.lr, row.tokens_per_second};
-      progress.update(shown);
-      if (last || due(config_.eval_interval)) {
-        evaluate_into(row);
-        progress.evaluated(shown, row.train_loss, row.val_loss);
-        result.last_validation_loss = row.val_loss;
-      }
-      metrics.write(row);
-      if (row.evaluated) draw_losses();
-      const bool wanted = !hooks_.after_step || hooks_.after_step(state_.step, row.loss);
+      const bool evaluates = last || due(config_.eval_interval);
+      const bool saves = due(config_.checkpoint_interval);
       const bool interrupted = interrupt && interrupt->requested();
+      bool wanted = true;
+      // An application that wants to see every step gets it before the next one begins.
+      const bool wait = evaluates || saves || interrupted || hooks_.after_step;
+      const std::vector<StepResult> results = step_->finished(wait);
+      const double tokens_per_second =
+          pace_.per_second(static_cast<double>(step_->tokens()) * static_cast<double>(results.size()));
+      for (const StepResult& done : results) {
+        MetricsRow row{.step = done.step, .loss = done.loss, .lr = done.lr, .grad_norm = done.grad_norm};
+        row.tokens_per_second = tokens_per_second;
+        row.elapsed_s = elapsed();
+        const ProgressState shown = shown_state(row);
+        progress.update(shown);
+        if (evaluates && done.step == state_.step) {
+          evaluate_into(row);
+          progress.evaluated(shown, row.train_loss, row.val_loss);
+          result.last_validation_loss = row.val_loss;
+        }
+        metrics.write(row);
+        if (row.evaluated) draw_losses();
+        if (hooks_.after_step) wanted = hooks_.after_step(done.step, done.loss) && wanted;
+      }
       stop = last || interrupted || !wanted;
-      if (stop || due(config_.checkpoint_interval)) save(checkpoint_name(state_.step));
+      if (stop || saves) save(checkpoint_name(state_.step));
       if (interrupted) result.exit_code = interrupt->exit_code();
+      if (evaluates || saves) pace_.start();
     }
     progress.finish();
     result.steps = state_.step;
@@ -175,7 +162,6 @@ class Run {
     if (from) model_->load_state_dict(from->model);
     model_->to(parse_dtype(config_.dtype));
     model_->to(device_);
-    parameters_ = model_->parameters();
     optimizer_ = std::make_unique<optim::AdamW>(optim::decay_groups(
         *model_, optim::AdamWOptions{
                      .lr = config_.lr, .betas = {config_.beta1, config_.beta2}, .weight_decay = config_.weight_decay}));
@@ -196,7 +182,8 @@ class Run {
     progress.note(
         detail::format("{} parameters, {} layers, {} heads, width {}, block {}; batch {} x {}, {} threads, {}",
                        model_->num_parameters(), config_.layers, config_.heads, config_.width, config_.block,
-                       config_.batch, config_.grad_accum, num_threads(), device_));
+                       config_.batch, config_.grad_accum, num_threads(),
+                       device_.is_cpu() ? std::string("cpu") : device_.to_string() + " (" + card_ + ")"));
     if (state_.step > 0) progress.note(detail::format("going on after step {}", state_.step));
   }
 
@@ -207,44 +194,19 @@ class Run {
     return earlier_seconds_ + now.count();
   }
 
-  /// Forward and backward of grad_accum batches, clipping, one step of the optimizer.
-  MetricsRow train_step() {
-    const auto start = std::chrono::steady_clock::now();
-    MetricsRow row{.step = state_.step + 1, .lr = schedule_->at(state_.step)};
-    optimizer_->set_lr(row.lr);
-    optimizer_->zero_grad();
-    for (std::int64_t i = 0; i < config_.grad_accum; ++i) {
-      const Batch batch = random_batch(*data_, Split::train, config_.batch, config_.block,
-                                       stream_seed(config_.seed, kTrainStream), state_.data_position, device_);
-      state_.data_position += static_cast<std::uint64_t>(config_.batch);
-      const double share = 1.0 / static_cast<double>(config_.grad_accum);
-      const Tensor loss = model_->loss(batch.inputs, batch.targets);
-      loss.backward(full_like(loss, share));
-      row.loss += loss.item<double>() * share;
-    }
-    row.grad_norm = optim::grad_norm(parameters_);
-    check_finite(row);
-    const double scale = config_.clip > 0 ? optim::clip_scale(row.grad_norm, config_.clip) : 1.0;
-    optimizer_->step({.grad_scale = scale});
+  void start_step() {
+    step_->start({.step = state_.step + 1, .lr = schedule_->at(state_.step), .data_position = state_.data_position});
     ++state_.step;
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    row.tokens_per_second = static_cast<double>(config_.batch * config_.block * config_.grad_accum) / took.count();
-    row.elapsed_s = elapsed();
-    return row;
+    state_.data_position += static_cast<std::uint64_t>(config_.batch * config_.grad_accum);
   }
 
-  /// Before the optimizer has touched anything.
-  void check_finite(const MetricsRow& row) const {
-    if (!std::isfinite(row.loss)) {
-      fail<AutogradError>("train", "the loss of step {} is {}; nothing was changed, the last checkpoint is good",
-                          row.step, row.loss);
-    }
-    if (!std::isfinite(row.grad_norm)) {
-      fail<AutogradError>("train",
-                          "the gradient of {} at step {} is not finite; nothing was changed, the last checkpoint "
-                          "is good",
-                          bad_gradient(*model_), row.step);
-    }
+  [[nodiscard]] ProgressState shown_state(const MetricsRow& row) const {
+    ProgressState shown{row.step, row.loss, row.lr, row.tokens_per_second};
+    if (device_.is_cpu()) return shown;
+    shown.tflops = 1e-12 * row.tokens_per_second * flops_per_token(*model_);
+    shown.peak_tflops = peak_tflops(card_, parse_dtype(config_.dtype)).value_or(ProgressState::kUnknown);
+    shown.peak_memory_bytes = static_cast<double>(memory_stats(device_).peak_allocated);
+    return shown;
   }
 
   void evaluate_into(MetricsRow& row) {
@@ -304,14 +266,17 @@ class Run {
   std::filesystem::path out_;
   TrainConfig config_;
   Generator generator_;
+  std::optional<DeterministicScope> deterministic_;
   Device device_;
+  std::string card_;  // its model; empty for the CPU
   std::vector<std::string> remarks_;
   std::unique_ptr<DataSet> data_;
   std::unique_ptr<nn::Gpt> model_;
-  std::vector<Tensor> parameters_;
   std::unique_ptr<optim::AdamW> optimizer_;
   std::unique_ptr<optim::Schedule> schedule_;
+  std::unique_ptr<TrainingStep> step_;
   TrainerState state_;
+  Pace pace_;
   double earlier_seconds_ = 0;
   std::chrono::steady_clock::time_point begin_;
 };
@@ -320,6 +285,7 @@ class Run {
 
 TrainResult train(const TrainConfig& config, const TrainHooks& hooks) {
   validate(config);
+  if (!config.resume) require_machine(config);
   return Run(config, hooks).run();
 }
 

@@ -14,6 +14,7 @@ namespace trinix::tools {
 /// What the application sees of a run while it goes on. All optional.
 struct TrainHooks {
   /// Called after every step with the number of steps done and the loss; returning false ends the run as Ctrl-C would.
+  /// With it, a card waits for the host after every step.
   std::function<bool(std::int64_t step, double loss)> after_step;
   /// Show progress on standard output.
   bool show_progress = true;
@@ -32,8 +33,9 @@ struct TrainResult {
 /// Runs the whole of it in the folder config.out: metrics.jsonl, loss.svg, checkpoints. With config.resume it goes on
 /// from the newest checkpoint there, bit for bit as if it had never stopped; options that `config.chosen` does not name
 /// then come from the checkpoint.
-/// @throws ConfigError, DataError, IoError, FormatError; AutogradError naming the step and the parameter when the loss
-///   or a gradient is not finite, before the parameters are touched: the last good checkpoint stays.
+/// A run may go on with another device or dtype; it is then equal up to rounding.
+/// @throws ConfigError, DataError, IoError, FormatError, DeviceError; AutogradError naming the step when the loss or a
+///   gradient is not finite. The last good checkpoint stays. On the CPU the parameters have not been touched then.
 TrainResult train(const TrainConfig& config, const TrainHooks& hooks = {});
 
 }  // namespace trinix::tools

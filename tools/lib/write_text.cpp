@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <vector>
 
+#include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/layers/generate.h>
@@ -41,6 +42,8 @@ Checkpoint load_best(const std::filesystem::path& run) {
 
 std::string write_text(const SampleConfig& config, const std::function<bool(std::string_view)>& on_text) {
   validate(config);
+  const Device device = Device::parse(config.device);
+  static_cast<void>(backend_of(device));  // a device that is not there is an error before anything is read
   const Checkpoint checkpoint = load_best(config.run);
   const TrainerState& state = checkpoint.state;
   if (state.tokenizer == nullptr) {
@@ -57,6 +60,7 @@ std::string write_text(const SampleConfig& config, const std::function<bool(std:
                  .bias = state.config.bias,
                  .activation = Gelu::erf});
   model.load_state_dict(checkpoint.model);
+  model.to(device);
   std::vector<std::int64_t> prompt;
   for (const std::int32_t id : state.tokenizer->encode(config.prompt)) prompt.push_back(id);
   Generator generator(static_cast<std::uint64_t>(config.seed));
