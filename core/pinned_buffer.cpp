@@ -2,6 +2,7 @@
 #include <cstring>
 #include <new>
 
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/pinned_buffer.h>
@@ -49,6 +50,7 @@ PinnedBuffer::~PinnedBuffer() {
 }
 
 void PinnedBuffer::check(const char* op, const Tensor& tensor) const {
+  refuse_in_capture(op, device_);
   if (tensor.device() != device_) {
     detail::fail<DeviceError>(op, "the buffer serves {} and the tensor is on {}", device_, tensor.device());
   }
