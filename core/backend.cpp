@@ -41,8 +41,8 @@ Backend& backend_of(Device device) {
     detail::fail<DeviceError>("device", "{} was asked for, but {}", device, found->why_unavailable());
   }
   if (device.index < 0 || device.index >= count) {
-    detail::fail<DeviceError>("device", "device {} of type {} was asked for; there are {}, numbered from 0",
-                              device.index, Device{device.type, 0}.is_cpu() ? "cpu" : "cuda", count);
+    detail::fail<DeviceError>("device", "{} was asked for, but there {} {}, numbered from 0", device,
+                              count == 1 ? "is" : "are", count);
   }
   return *found;
 }

@@ -22,7 +22,9 @@ struct Divider {
   std::uint32_t shift = 0;
 
   Divider() = default;
-  explicit Divider(std::uint32_t d) : divisor(d) {
+  /// A dim of size 0 has nothing to walk; it divides as 1, so that empty views need no care here.
+  explicit Divider(std::uint32_t size) : divisor(size == 0 ? 1 : size) {
+    const std::uint32_t d = divisor;
     while (shift < 32 && (std::uint64_t{1} << shift) < d) ++shift;
     multiplier = static_cast<std::uint32_t>((((std::uint64_t{1} << shift) - d) << 32) / d + 1);
   }
