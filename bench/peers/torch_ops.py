@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Times single ops on the CPU in PyTorch: those of bench/ops_bench.cpp, at the same sizes and thread counts.
+
+    python3 bench/peers/torch_ops.py [--threads 1,2] [--filter softmax]
+
+Prints microseconds: the median of 25 runs after warm-up, each run as many calls as take 20 ms.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+ROWS, WIDTH, HEADS, VOCAB = 2048, 384, 6, 8192
+
+
+def cases():
+    x, y, wide = torch.randn(ROWS, WIDTH), torch.randn(ROWS, WIDTH), torch.randn(ROWS, 4 * WIDTH)
+    gain, shift = torch.randn(WIDTH), torch.randn(WIDTH)
+    q, k, v = (torch.randn(8, 256, HEADS, 64) for _ in range(3))
+    logits, targets = torch.randn(ROWS, VOCAB), torch.randint(0, VOCAB, (ROWS,))
+    table = torch.randn(VOCAB, WIDTH)
+
+    def attention(q, k, v):
+        parts = (t.transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2)
+
+    return [
+        ("add", [x, y], lambda a, b: a + b),
+        ("add_broadcast", [x, gain], lambda a, b: a + b),
+        ("mul", [x, y], lambda a, b: a * b),
+        ("gelu", [wide], lambda a: F.gelu(a, approximate="tanh")),
+        ("gelu_erf", [wide], F.gelu),
+        ("sum_rows", [x], lambda a: a.sum(1)),
+        ("softmax", [wide], lambda a: torch.softmax(a, -1)),
+        ("layer_norm", [x, gain, shift], lambda a, w, b: F.layer_norm(a, (WIDTH,), w, b)),
+        ("cross_entropy", [logits, targets], F.cross_entropy),
+        ("attention", [q, k, v], attention),
+        ("embedding", [targets, table], F.embedding),
+        ("transpose_copy", [x], lambda a: a.transpose(0, 1).contiguous()),
+    ]
+
+
+def microseconds(work):
+    work()
+    start = time.perf_counter()
+    work()
+    calls = max(1, int(0.02 / max(time.perf_counter() - start, 1e-7)))
+    times = []
+    for _ in range(25):
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        times.append((time.perf_counter() - start) / calls)
+    return statistics.median(times) * 1e6
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--filter", default="")
+    args = parser.parse_args()
+    print(f"# torch {torch.__version__}")
+    for threads in map(int, args.threads.split(",")):
+        torch.set_num_threads(threads)
+        for name, inputs, op in cases():
+            if args.filter not in name:
+                continue
+
+            def forward():
+                with torch.no_grad():
+                    op(*inputs)
+
+            leaves = [t.detach().requires_grad_() if t.is_floating_point() else t for t in inputs]
+            wanted = [t for t in leaves if t.requires_grad]
+            gradient = torch.randn_like(op(*leaves))
+
+            def both():
+                torch.autograd.grad(op(*leaves), wanted, gradient)
+
+            print(f"{name}/forward/threads:{threads}  {microseconds(forward):10.1f} us", flush=True)
+            print(f"{name}/both/threads:{threads}     {microseconds(both):10.1f} us", flush=True)
+        if args.filter in "adamw":
+            params = [torch.randn(1 << 18, requires_grad=True) for _ in range(32)]
+            for p in params:
+                p.grad = torch.randn_like(p)
+            optimizer = torch.optim.AdamW(params, lr=1e-4, fused=True)
+            print(f"adamw/step/threads:{threads}  {microseconds(optimizer.step):10.1f} us", flush=True)
+
+
+if __name__ == "__main__":
+    main()
