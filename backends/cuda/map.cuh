@@ -145,7 +145,9 @@ void launch_map(const char* op, const Walk<1 + sizeof...(T)>& w, const Stream& s
   const std::int64_t vectors = w.inner() / kVector * w.rows();
   const auto walk = to_device(w, kVector);
   [[maybe_unused]] int view = 0;
-  [[maybe_unused]] const auto input = [&]<class U>(const U* data) { return MapInput<U>{data, w.inner_stride(++view) == 0}; };
+  [[maybe_unused]] const auto input = [&]<class U>(const U* data) {
+    return MapInput<U>{data, w.inner_stride(++view) == 0};
+  };
   // Braces fix the order of evaluation, on which the count of views relies.
   const std::tuple<MapInput<T>...> inputs{input(in)...};
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(ceil_div(vectors, kMapThreads * kMapUnroll))),
@@ -160,7 +162,8 @@ void launch_map(const char* op, const Walk<1 + sizeof...(T)>& w, const Stream& s
 }  // namespace internal
 
 /// out = f(in...) elementwise; R and T are the storage types of `views[0]` and of the others. f takes and returns
-/// compute types.
+/// compute types. A functor of which many kinds are compiled may have a member strided(), which gives the functor to
+/// use where the views cannot be walked in whole vectors.
 template <class R, class... T, class F>
 void map(const char* op, const Stream& stream, F f, const std::array<const View*, 1 + sizeof...(T)>& views) {
   constexpr int kViews = 1 + static_cast<int>(sizeof...(T));
@@ -174,21 +177,25 @@ void map(const char* op, const Stream& stream, F f, const std::array<const View*
                                      total);
   }
   constexpr int kWide = std::min({kPerAccess<R>, kPerAccess<T>...});
-  const auto with_width = [&]<int kVector>() {
+  const auto with_width = [&]<int kVector>(auto function) {
+    using G = decltype(function);
     if constexpr (sizeof...(T) == 0) {  // apart, because nvcc 13.0 expands an empty pack in a lambda once
-      internal::launch_map<kVector, R, F>(op, w, stream, f, views[0]->template as<R>());
+      internal::launch_map<kVector, R, G>(op, w, stream, function, views[0]->template as<R>());
     } else {
       [&]<std::size_t... I>(std::index_sequence<I...>) {
-        internal::launch_map<kVector, R, F, T...>(op, w, stream, f, views[0]->template as<R>(),
+        internal::launch_map<kVector, R, G, T...>(op, w, stream, function, views[0]->template as<R>(),
                                                   views[I + 1]->template as<T>()...);
       }
       (std::index_sequence_for<T...>());
     }
   };
-  if (kWide > 1 && internal::fits_vectors<kViews>(w, views, kWide)) {
-    with_width.template operator()<kWide>();
+  if constexpr (kWide > 1) {
+    if (internal::fits_vectors<kViews>(w, views, kWide)) return with_width.template operator()<kWide>(f);
+  }
+  if constexpr (requires { f.strided(); }) {
+    with_width.template operator()<1>(f.strided());
   } else {
-    with_width.template operator()<1>();
+    with_width.template operator()<1>(f);
   }
 }
 

@@ -2,8 +2,9 @@
 // compute type and direction, over contiguous memory; other layouts and 16-bit types are staged in L1.
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/staging.h>
-#include <trinix/backends/cpu/unary_functions.h>
+#include <trinix/backends/cpu/vector_math.h>
 #include <trinix/backends/dispatch.h>
+#include <trinix/backends/unary_visit.h>
 #include <trinix/core/ops/elementwise.h>
 
 namespace trinix::cpu {
@@ -12,12 +13,91 @@ namespace {
 
 using fn::Constants;
 
+/// What the compiler vectorises where it can, and the standard library where it cannot.
+struct VectorMath {
+  template <class C>
+  static C exp(C x) {
+    return vm::exp(x);
+  }
+  template <class C>
+  static C expm1(C x) {
+    return vm::expm1(x);
+  }
+  template <class C>
+  static C log(C x) {
+    return vm::log(x);
+  }
+  template <class C>
+  static C log1p(C x) {
+    return vm::log1p(x);
+  }
+  template <class C>
+  static C log2(C x) {
+    return vm::log2(x);
+  }
+  template <class C>
+  static C sin(C x) {
+    return vm::sin(x);
+  }
+  template <class C>
+  static C cos(C x) {
+    return vm::cos(x);
+  }
+  template <class C>
+  static C tanh(C x) {
+    return vm::tanh(x);
+  }
+  template <class C>
+  static C sigmoid(C x) {
+    return vm::sigmoid(x);
+  }
+  template <class C>
+  static C erf(C x) {
+    return vm::erf(x);
+  }
+  template <class C>
+  static C sqrt(C x) {
+    return std::sqrt(x);
+  }
+  template <class C>
+  static C tan(C x) {
+    return std::tan(x);
+  }
+  template <class C>
+  static C fabs(C x) {
+    return std::fabs(x);
+  }
+  template <class C>
+  static C floor(C x) {
+    return std::floor(x);
+  }
+  template <class C>
+  static C ceil(C x) {
+    return std::ceil(x);
+  }
+  template <class C>
+  static C nearbyint(C x) {
+    return std::nearbyint(x);
+  }
+  template <class C>
+  static C trunc(C x) {
+    return std::trunc(x);
+  }
+  template <class C>
+  static C pow(C x, C y) {
+    return std::pow(x, y);
+  }
+};
+
+/// Arguments that the vectorised sine and cosine reduce correctly.
+bool in_trigonometric_range(float x) { return !(std::fabs(x) > vm::kTrigonometricRange); }
+
 template <class F, class C>
 void value_row(const C* x, C* y, std::int64_t n, Constants<C> k) {
-  if constexpr (std::is_same_v<C, float> && requires(float v) { F::covers(v); }) {
+  if constexpr (std::is_same_v<C, float> && requires { F::kOfAngle; }) {
     int covered = 1;
 #pragma omp simd reduction(& : covered)
-    for (std::int64_t i = 0; i < n; ++i) covered &= F::covers(x[i]);
+    for (std::int64_t i = 0; i < n; ++i) covered &= in_trigonometric_range(x[i]);
     if (covered == 0) {
       for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(F::value(static_cast<double>(x[i]), {k.a, k.b}));
       return;
@@ -30,10 +110,10 @@ void value_row(const C* x, C* y, std::int64_t n, Constants<C> k) {
 /// `s` is what saved_by() names; functions that need nothing never read it.
 template <class F, class C>
 void gradient_row(const C* dy, const C* s, C* dx, std::int64_t n, Constants<C> k) {
-  if constexpr (std::is_same_v<C, float> && requires(float v) { F::covers(v); }) {
+  if constexpr (std::is_same_v<C, float> && requires { F::kOfAngle; }) {
     int covered = 1;
 #pragma omp simd reduction(& : covered)
-    for (std::int64_t i = 0; i < n; ++i) covered &= F::covers(s[i]);
+    for (std::int64_t i = 0; i < n; ++i) covered &= in_trigonometric_range(s[i]);
     if (covered == 0) {
       for (std::int64_t i = 0; i < n; ++i) {
         dx[i] = static_cast<float>(F::gradient(static_cast<double>(dy[i]), static_cast<double>(s[i]), {k.a, k.b}));
@@ -58,104 +138,13 @@ Rows<C> rows_for() {
   return {F::kCost, value_row<F, C>, nullptr};
 }
 
-template <class C>
-Rows<C> rows_of(UnaryFn fn) {
-  switch (fn) {
-    case UnaryFn::add_scalar:
-      return rows_for<fn::AddScalar, C>();
-    case UnaryFn::mul_scalar:
-      return rows_for<fn::MulScalar, C>();
-    case UnaryFn::rsub_scalar:
-      return rows_for<fn::RsubScalar, C>();
-    case UnaryFn::clamp:
-      return rows_for<fn::Clamp, C>();
-    case UnaryFn::neg:
-      return rows_for<fn::Neg, C>();
-    case UnaryFn::abs:
-      return rows_for<fn::Abs, C>();
-    case UnaryFn::sign:
-      return rows_for<fn::Sign, C>();
-    case UnaryFn::square:
-      return rows_for<fn::Square, C>();
-    default:
-      break;
-  }
-  if constexpr (std::is_floating_point_v<C>) {
-    switch (fn) {
-      case UnaryFn::div_scalar:
-        return rows_for<fn::DivScalar, C>();
-      case UnaryFn::rdiv_scalar:
-        return rows_for<fn::RdivScalar, C>();
-      case UnaryFn::pow_scalar:
-        return rows_for<fn::PowScalar, C>();
-      case UnaryFn::exp:
-        return rows_for<fn::Exp, C>();
-      case UnaryFn::expm1:
-        return rows_for<fn::Expm1, C>();
-      case UnaryFn::log:
-        return rows_for<fn::Log, C>();
-      case UnaryFn::log1p:
-        return rows_for<fn::Log1p, C>();
-      case UnaryFn::log2:
-        return rows_for<fn::Log2, C>();
-      case UnaryFn::sqrt:
-        return rows_for<fn::Sqrt, C>();
-      case UnaryFn::rsqrt:
-        return rows_for<fn::Rsqrt, C>();
-      case UnaryFn::reciprocal:
-        return rows_for<fn::Reciprocal, C>();
-      case UnaryFn::sin:
-        return rows_for<fn::Sin, C>();
-      case UnaryFn::cos:
-        return rows_for<fn::Cos, C>();
-      case UnaryFn::tan:
-        return rows_for<fn::Tan, C>();
-      case UnaryFn::tanh:
-        return rows_for<fn::Tanh, C>();
-      case UnaryFn::sigmoid:
-        return rows_for<fn::Sigmoid, C>();
-      case UnaryFn::erf:
-        return rows_for<fn::Erf, C>();
-      case UnaryFn::floor:
-        return rows_for<fn::Floor, C>();
-      case UnaryFn::ceil:
-        return rows_for<fn::Ceil, C>();
-      case UnaryFn::round:
-        return rows_for<fn::Round, C>();
-      case UnaryFn::trunc:
-        return rows_for<fn::Trunc, C>();
-      case UnaryFn::relu:
-        return rows_for<fn::Relu, C>();
-      case UnaryFn::leaky_relu:
-        return rows_for<fn::LeakyRelu, C>();
-      case UnaryFn::elu:
-        return rows_for<fn::Elu, C>();
-      case UnaryFn::silu:
-        return rows_for<fn::Silu, C>();
-      case UnaryFn::softplus:
-        return rows_for<fn::Softplus, C>();
-      case UnaryFn::gelu_tanh:
-        return rows_for<fn::GeluTanh, C>();
-      case UnaryFn::gelu_erf:
-        return rows_for<fn::GeluErf, C>();
-      case UnaryFn::quick_gelu:
-        return rows_for<fn::QuickGelu, C>();
-      case UnaryFn::squared_relu:
-        return rows_for<fn::SquaredRelu, C>();
-      case UnaryFn::mish:
-        return rows_for<fn::Mish, C>();
-      default:
-        break;
-    }
-  }
-  return {};
-}
-
 /// The rows for this function and type. @throws DtypeError when there are none.
 template <class T>
-Rows<compute_t<T>> rows_or_fail(UnaryFn fn) {
-  const auto rows = rows_of<compute_t<T>>(fn);
-  if (rows.value == nullptr) {
+Rows<compute_t<T>> rows_or_fail(UnaryFn function) {
+  using C = compute_t<T>;
+  Rows<C> rows;
+  const bool found = fn::visit<VectorMath, C>(function, [&]<class F>() { rows = rows_for<F, C>(); });
+  if (!found) {
     trinix::detail::fail<DtypeError>("unary", "this function does not take {}: convert with to()", dtype_of<T>);
   }
   return rows;

@@ -1,18 +1,17 @@
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
-
-#include <trinix/backends/cpu/vector_math.h>
 
 /// @file
 /// The functions of UnaryFn: one struct each, with the value and the gradient side by side. `gradient(dy, s, k)` is
 /// dy f'(x), given s = x or s = f(x) as saved_by() of core/ops/elementwise.h says. Where f' is 0 by definition the
-/// gradient is 0 whatever dy is, infinite or not. `kCost` counts in units of one cheap element.
+/// gradient is 0 whatever dy is, infinite or not. `kCost` counts in units of one cheap element of the CPU.
+///
+/// M is the device's mathematics: a struct of static functions exp, log, tanh, ... for float and double. All is
+/// constexpr, which lets the CUDA compiler use it on the card too.
 
-namespace trinix::cpu::fn {
+namespace trinix::fn {
 
 /// The scalars of a call.
 template <class C>
@@ -38,11 +37,11 @@ constexpr C wrap_mul(C x, C y) {
 struct AddScalar {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     return C(Wrapping<C>(x) + Wrapping<C>(k.a));
   }
   template <class C>
-  static C gradient(C dy, C, Constants<C>) {
+  static constexpr C gradient(C dy, C, Constants<C>) {
     return dy;
   }
 };
@@ -50,11 +49,11 @@ struct AddScalar {
 struct MulScalar {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     return wrap_mul(x, k.a);
   }
   template <class C>
-  static C gradient(C dy, C, Constants<C> k) {
+  static constexpr C gradient(C dy, C, Constants<C> k) {
     return dy * k.a;
   }
 };
@@ -62,11 +61,11 @@ struct MulScalar {
 struct RsubScalar {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     return C(Wrapping<C>(k.a) - Wrapping<C>(x));
   }
   template <class C>
-  static C gradient(C dy, C, Constants<C>) {
+  static constexpr C gradient(C dy, C, Constants<C>) {
     return -dy;
   }
 };
@@ -74,12 +73,12 @@ struct RsubScalar {
 struct Clamp {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     x = x < k.a ? k.a : x;  // NaN fails both comparisons and stays
     return x > k.b ? k.b : x;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) {
+  static constexpr C gradient(C dy, C x, Constants<C> k) {
     return ((x < k.a) | (x > k.b)) ? C(0) : dy;
   }
 };
@@ -87,25 +86,31 @@ struct Clamp {
 struct Neg {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     if constexpr (std::is_integral_v<C>) return C(Wrapping<C>(0) - Wrapping<C>(x));
     return -x;
   }
   template <class C>
-  static C gradient(C dy, C, Constants<C>) {
+  static constexpr C gradient(C dy, C, Constants<C>) {
     return -dy;
   }
 };
 
+template <class M>
 struct Abs {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) {
-    if constexpr (std::is_floating_point_v<C>) return std::fabs(x);
-    return x < C(0) ? Neg::value(x, k) : x;
+  static constexpr C value(C x, Constants<C> k) {
+    if constexpr (std::is_floating_point_v<C>) {
+      return M::fabs(x);
+    } else if constexpr (std::is_signed_v<C>) {
+      return x < C(0) ? Neg::value(x, k) : x;
+    } else {
+      return x;
+    }
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     return x == 0 ? C(0) : (x < 0 ? -dy : dy);
   }
 };
@@ -113,12 +118,16 @@ struct Abs {
 struct Sign {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) {
-    const C s = x > C(0) ? C(1) : (x < C(0) ? C(-1) : C(0));
-    return x == x ? s : x;
+  static constexpr C value(C x, Constants<C>) {
+    if constexpr (std::is_unsigned_v<C>) {
+      return C(x > 0);
+    } else {
+      const C s = x > C(0) ? C(1) : (x < C(0) ? C(-1) : C(0));
+      return x == x ? s : x;
+    }
   }
   template <class C>
-  static C gradient(C, C, Constants<C>) {
+  static constexpr C gradient(C, C, Constants<C>) {
     return 0;
   }
 };
@@ -126,11 +135,11 @@ struct Sign {
 struct Square {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     return wrap_mul(x, x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     return dy * (x + x);
   }
 };
@@ -138,11 +147,11 @@ struct Square {
 struct DivScalar {
   static constexpr int kCost = 2;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     return x / k.a;
   }
   template <class C>
-  static C gradient(C dy, C, Constants<C> k) {
+  static constexpr C gradient(C dy, C, Constants<C> k) {
     return dy / k.a;
   }
 };
@@ -150,107 +159,115 @@ struct DivScalar {
 struct RdivScalar {
   static constexpr int kCost = 2;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     return k.a / x;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) {
+  static constexpr C gradient(C dy, C x, Constants<C> k) {
     return -dy * (k.a / x / x);
   }
 };
 
+template <class M>
 struct PowScalar {
   static constexpr int kCost = 30;
   template <class C>
-  static C value(C x, Constants<C> k) {
-    return std::pow(x, k.a);
+  static constexpr C value(C x, Constants<C> k) {
+    return M::pow(x, k.a);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) {
-    return k.a == 0 ? C(0) : dy * (k.a * std::pow(x, k.a - 1));
+  static constexpr C gradient(C dy, C x, Constants<C> k) {
+    return k.a == 0 ? C(0) : dy * (k.a * M::pow(x, k.a - 1));
   }
 };
 
+template <class M>
 struct Exp {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::exp(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::exp(x);
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return dy * y;
   }
 };
 
+template <class M>
 struct Expm1 {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::expm1(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::expm1(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return dy * vm::exp(x);
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return dy * M::exp(x);
   }
 };
 
+template <class M>
 struct Log {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::log(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::log(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     return dy / x;
   }
 };
 
+template <class M>
 struct Log1p {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::log1p(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::log1p(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     return dy / (x + 1);
   }
 };
 
+template <class M>
 struct Log2 {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::log2(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::log2(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     return dy / (x * C(0.693147180559945309417));
   }
 };
 
+template <class M>
 struct Sqrt {
   static constexpr int kCost = 3;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return std::sqrt(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::sqrt(x);
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return dy * C(0.5) / y;
   }
 };
 
+template <class M>
 struct Rsqrt {
   static constexpr int kCost = 4;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return 1 / std::sqrt(x);
+  static constexpr C value(C x, Constants<C>) {
+    return 1 / M::sqrt(x);
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return dy * (C(-0.5) * y * y * y);
   }
 };
@@ -258,89 +275,92 @@ struct Rsqrt {
 struct Reciprocal {
   static constexpr int kCost = 2;
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     return 1 / x;
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return -dy * (y * y);
   }
 };
 
-/// Arguments that the vectorised sine and cosine reduce correctly.
-inline bool in_trigonometric_range(float x) { return !(std::fabs(x) > vm::kTrigonometricRange); }
-
+template <class M>
 struct Sin {
   static constexpr int kCost = 5;
-  static bool covers(float x) { return in_trigonometric_range(x); }
+  static constexpr bool kOfAngle = true;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::sin(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::sin(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return dy * vm::cos(x);
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return dy * M::cos(x);
   }
 };
 
+template <class M>
 struct Cos {
   static constexpr int kCost = 5;
-  static bool covers(float x) { return in_trigonometric_range(x); }
+  static constexpr bool kOfAngle = true;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::cos(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::cos(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return -dy * vm::sin(x);
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return -dy * M::sin(x);
   }
 };
 
+template <class M>
 struct Tan {
   static constexpr int kCost = 30;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return std::tan(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::tan(x);
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return dy * (1 + y * y);
   }
 };
 
+template <class M>
 struct Tanh {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::tanh(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::tanh(x);
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return dy * (1 - y * y);
   }
 };
 
+template <class M>
 struct Sigmoid {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::sigmoid(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::sigmoid(x);
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return dy * (y * (1 - y));
   }
 };
 
+template <class M>
 struct Erf {
   static constexpr int kCost = 8;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::erf(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::erf(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return dy * (C(1.12837916709551257390) * vm::exp(-x * x));  // 2 / sqrt(pi)
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return dy * (C(1.12837916709551257390) * M::exp(-x * x));  // 2 / sqrt(pi)
   }
 };
 
@@ -348,44 +368,48 @@ struct Erf {
 struct Flat {
   static constexpr int kCost = 1;
   template <class C>
-  static C gradient(C, C, Constants<C>) {
+  static constexpr C gradient(C, C, Constants<C>) {
     return 0;
   }
 };
 
+template <class M>
 struct Floor : Flat {
   template <class C>
-  static C value(C x, Constants<C>) {
-    return std::floor(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::floor(x);
   }
 };
+template <class M>
 struct Ceil : Flat {
   template <class C>
-  static C value(C x, Constants<C>) {
-    return std::ceil(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::ceil(x);
   }
 };
+template <class M>
 struct Round : Flat {
   template <class C>
-  static C value(C x, Constants<C>) {
-    return std::nearbyint(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::nearbyint(x);
   }
 };
+template <class M>
 struct Trunc : Flat {
   template <class C>
-  static C value(C x, Constants<C>) {
-    return std::trunc(x);
+  static constexpr C value(C x, Constants<C>) {
+    return M::trunc(x);
   }
 };
 
 struct Relu {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     return x < 0 ? C(0) : x;
   }
   template <class C>
-  static C gradient(C dy, C y, Constants<C>) {
+  static constexpr C gradient(C dy, C y, Constants<C>) {
     return y <= 0 ? C(0) : dy;
   }
 };
@@ -393,109 +417,115 @@ struct Relu {
 struct LeakyRelu {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C> k) {
+  static constexpr C value(C x, Constants<C> k) {
     return x < 0 ? k.a * x : x;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) {
+  static constexpr C gradient(C dy, C x, Constants<C> k) {
     return x <= 0 ? k.a * dy : dy;
   }
 };
 
+template <class M>
 struct Elu {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C> k) {
-    const C below = k.a * vm::expm1(x);
+  static constexpr C value(C x, Constants<C> k) {
+    const C below = k.a * M::expm1(x);
     return x < 0 ? below : x;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C> k) {
-    const C below = dy * (k.a * vm::exp(x));
+  static constexpr C gradient(C dy, C x, Constants<C> k) {
+    const C below = dy * (k.a * M::exp(x));
     return x < 0 ? below : dy;
   }
 };
 
 /// x sigmoid(c x) and its gradient; many gates are of this form.
-template <class C>
-C gate(C x, C c) {
-  return x / (1 + vm::exp(-c * x));
+template <class M, class C>
+constexpr C gate(C x, C c) {
+  return x / (1 + M::exp(-c * x));
 }
-template <class C>
-C gate_gradient(C dy, C x, C c) {
-  const C s = vm::sigmoid(c * x);
+template <class M, class C>
+constexpr C gate_gradient(C dy, C x, C c) {
+  const C s = M::sigmoid(c * x);
   return dy * (s * (1 + c * x * (1 - s)));
 }
 
+template <class M>
 struct Silu {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return gate(x, C(1));
+  static constexpr C value(C x, Constants<C>) {
+    return gate<M>(x, C(1));
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return gate_gradient(dy, x, C(1));
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return gate_gradient<M>(dy, x, C(1));
   }
 };
 
+template <class M>
 struct QuickGelu {
   static constexpr int kCost = 5;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return gate(x, C(1.702));
+  static constexpr C value(C x, Constants<C>) {
+    return gate<M>(x, C(1.702));
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return gate_gradient(dy, x, C(1.702));
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return gate_gradient<M>(dy, x, C(1.702));
   }
 };
 
+template <class M>
 struct Softplus {
   static constexpr int kCost = 9;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return vm::log1p(vm::exp(-std::fabs(x))) + (x > 0 ? x : C(0));
+  static constexpr C value(C x, Constants<C>) {
+    return M::log1p(M::exp(-M::fabs(x))) + (x > 0 ? x : C(0));
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    return dy * vm::sigmoid(x);
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    return dy * M::sigmoid(x);
   }
 };
 
 /// (1 + tanh u) / 2 is sigmoid(2u), which takes one exponential and one division.
+template <class M>
 struct GeluTanh {
   static constexpr int kCost = 6;
   static constexpr double kTwoRootTwoOverPi = 1.59576912160573071176;
   static constexpr double kCubic = 0.044715;
   template <class C>
-  static C value(C x, Constants<C>) {
-    return x / (1 + vm::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
+  static constexpr C value(C x, Constants<C>) {
+    return x / (1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     // Beyond 20 the slope is 0 or 1 to the last bit, and x^3 could overflow.
     x = x > 20 ? C(20) : x;
     x = x < -20 ? C(-20) : x;
-    const C s = 1 / (1 + vm::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
+    const C s = 1 / (1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
     const C inner = C(kTwoRootTwoOverPi) * (1 + C(3 * kCubic) * x * x);
     return dy * (s * (1 + x * inner * (1 - s)));
   }
 };
 
+template <class M>
 struct GeluErf {
   static constexpr int kCost = 9;
   template <class C>
-  static C cdf(C x) {
-    return C(0.5) * (1 + vm::erf(x * C(0.70710678118654752440)));
+  static constexpr C cdf(C x) {
+    return C(0.5) * (1 + M::erf(x * C(0.70710678118654752440)));
   }
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     return x * cdf(x);
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
-    const C density = C(0.39894228040143267794) * vm::exp(C(-0.5) * x * x);  // 1 / sqrt(2 pi)
+  static constexpr C gradient(C dy, C x, Constants<C>) {
+    const C density = C(0.39894228040143267794) * M::exp(C(-0.5) * x * x);  // 1 / sqrt(2 pi)
     return dy * (cdf(x) + x * density);
   }
 };
@@ -503,35 +533,36 @@ struct GeluErf {
 struct SquaredRelu {
   static constexpr int kCost = 1;
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     const C r = x < 0 ? C(0) : x;
     return r * r;
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     return x <= 0 ? C(0) : dy * (x + x);
   }
 };
 
 /// tanh(softplus(x)) = w / (w + 2) with w = e^x (e^x + 2).
+template <class M>
 struct Mish {
   static constexpr int kCost = 6;
   template <class C>
-  static C weight(C x) {
-    const C e = vm::exp(x > 40 ? C(40) : x);  // the quotient is 1 long before w overflows
+  static constexpr C weight(C x) {
+    const C e = M::exp(x > 40 ? C(40) : x);  // the quotient is 1 long before w overflows
     return e * (e + 2);
   }
   template <class C>
-  static C value(C x, Constants<C>) {
+  static constexpr C value(C x, Constants<C>) {
     const C w = weight(x);
     return x * (w / (w + 2));
   }
   template <class C>
-  static C gradient(C dy, C x, Constants<C>) {
+  static constexpr C gradient(C dy, C x, Constants<C>) {
     const C w = weight(x);
     const C rest = 2 / (w + 2);  // 1 - tanh
-    return dy * ((1 - rest) + x * (rest * (2 - rest)) * vm::sigmoid(x));
+    return dy * ((1 - rest) + x * (rest * (2 - rest)) * M::sigmoid(x));
   }
 };
 
-}  // namespace trinix::cpu::fn
+}  // namespace trinix::fn

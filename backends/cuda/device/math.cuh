@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cmath>
+#include <cuda_runtime.h>
+
+/// @file
+/// The mathematics of unary_functions.h on the card: CUDA's accurate functions, at most 2 ulp in f32 (CUDA C++
+/// Programming Guide, mathematical functions), and 4 for pow and tan.
+
+namespace trinix::cuda {
+
+struct DeviceMath {
+  template <class C>
+  __host__ __device__ static C exp(C x) {
+    return ::exp(x);
+  }
+  template <class C>
+  __host__ __device__ static C expm1(C x) {
+    return ::expm1(x);
+  }
+  template <class C>
+  __host__ __device__ static C log(C x) {
+    return ::log(x);
+  }
+  template <class C>
+  __host__ __device__ static C log1p(C x) {
+    return ::log1p(x);
+  }
+  template <class C>
+  __host__ __device__ static C log2(C x) {
+    return ::log2(x);
+  }
+  template <class C>
+  __host__ __device__ static C sin(C x) {
+    return ::sin(x);
+  }
+  template <class C>
+  __host__ __device__ static C cos(C x) {
+    return ::cos(x);
+  }
+  template <class C>
+  __host__ __device__ static C tan(C x) {
+    return ::tan(x);
+  }
+  template <class C>
+  __host__ __device__ static C tanh(C x) {
+    return ::tanh(x);
+  }
+  /// Without overflow on either side.
+  template <class C>
+  __host__ __device__ static C sigmoid(C x) {
+    const C e = ::exp(-::fabs(x));
+    return (x < C(0) ? e : C(1)) / (C(1) + e);
+  }
+  template <class C>
+  __host__ __device__ static C erf(C x) {
+    return ::erf(x);
+  }
+  template <class C>
+  __host__ __device__ static C sqrt(C x) {
+    return ::sqrt(x);
+  }
+  template <class C>
+  __host__ __device__ static C fabs(C x) {
+    return ::fabs(x);
+  }
+  template <class C>
+  __host__ __device__ static C floor(C x) {
+    return ::floor(x);
+  }
+  template <class C>
+  __host__ __device__ static C ceil(C x) {
+    return ::ceil(x);
+  }
+  template <class C>
+  __host__ __device__ static C nearbyint(C x) {
+    return ::nearbyint(x);
+  }
+  template <class C>
+  __host__ __device__ static C trunc(C x) {
+    return ::trunc(x);
+  }
+  template <class C>
+  __host__ __device__ static C pow(C x, C y) {
+    return ::pow(x, y);
+  }
+};
+
+}  // namespace trinix::cuda
