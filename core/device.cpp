@@ -6,7 +6,10 @@
 
 namespace trinix {
 
-std::string Device::to_string() const { return is_cpu() ? std::string("cpu") : "cuda:" + std::to_string(index); }
+std::string Device::to_string() const {
+  if (is_cpu()) return index == 0 ? "cpu" : "cpu:" + std::to_string(index);
+  return "cuda:" + std::to_string(index);
+}
 
 Device Device::parse(std::string_view text) {
   if (text == "cpu") return cpu();

@@ -401,7 +401,7 @@ std::vector<Mistake> devices() {
           [] {
             return zeros({1}, {.device = {DeviceType::cpu, 1}});
           },
-          "[device] device 1 of type cpu was asked for; there are 1, numbered from 0"),
+          "[device] cpu:1 was asked for, but there is 1, numbered from 0"),
   };
 }
 
