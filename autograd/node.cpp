@@ -3,6 +3,7 @@
 #include <trinix/autograd/node.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/backend.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/copy.h>
@@ -102,12 +103,22 @@ void LeafNode::set_grad(const Tensor& grad) {
 void LeafNode::zero_grad() {
   const std::lock_guard lock(mutex);
   stale_ = true;
+  if (const Capture* capture = Capture::current()) cleared_in_ = capture->id();
 }
 
 std::pair<Tensor, bool> LeafNode::open() {
   if (!grad_.defined()) {
     grad_ = empty(outputs[0].shape, {outputs[0].dtype, outputs[0].device});
     stale_ = true;
+  }
+  if (Capture* capture = Capture::current()) {
+    if (capture->id() != cleared_in_) {
+      detail::fail<CaptureError>("backward",
+                                 "the captured step adds to the gradient of a leaf of shape {} that it has not "
+                                 "cleared; call zero_grad() within the step, before the backward",
+                                 outputs[0].shape);
+    }
+    capture->keep(grad_.storage());
   }
   return {grad_, !std::exchange(stale_, false)};
 }

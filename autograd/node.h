@@ -104,7 +104,8 @@ class LeafNode : public Node {
   void zero_grad();
   /// Adds, after making the buffer if need be.
   void accumulate(const Tensor& gradient);
-  /// The buffer to write to and whether to add to what is there. Call with `mutex` held.
+  /// The buffer to write to and whether to add to what is there. Call with `mutex` held. @throws CaptureError in a
+  /// captured step that has not cleared the gradient: whether it adds would then depend on what ran before it.
   std::pair<Tensor, bool> open();
   /// Notes what the tensor is now: the user may have given it other data.
   void describe(const Tensor& leaf);
@@ -116,6 +117,7 @@ class LeafNode : public Node {
  private:
   Tensor grad_;
   bool stale_ = true;
+  std::uint64_t cleared_in_ = 0;  // id of the capture in which zero_grad() was called last
   std::weak_ptr<Storage> storage_;
 };
 

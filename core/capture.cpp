@@ -39,6 +39,7 @@ Capture::~Capture() {
     rewind_generators();
   }
   hooks_.clear();
+  conditions_.clear();
   graph_.reset();  // waits for its last replay, which may still use what follows
   kept_.clear();
   release_memory();
@@ -96,6 +97,9 @@ void Capture::finish() {
 }
 
 bool Capture::is_outdated() const {
+  for (const auto& holds : conditions_) {
+    if (!holds()) return true;
+  }
   for (const Source& source : sources_) {
     if (source.generator->state().seed != source.begin.seed) return true;
   }

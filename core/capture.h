@@ -39,6 +39,8 @@ class Capture {
   /// Has `hook` called before each replay, the first included. What it queues on the stream is done before the replayed
   /// work begins.
   void on_replay(Hook hook) { hooks_.push_back(std::move(hook)); }
+  /// Replays are the same as eager steps only as long as `holds` returns true; see is_outdated().
+  void require(std::function<bool()> holds) { conditions_.push_back(std::move(holds)); }
   /// Keeps what recorded kernels point to alive as long as the recording.
   void keep(std::shared_ptr<const void> thing) { kept_.push_back(std::move(thing)); }
   /// Device memory that recorded kernels may read and that only hooks write; lives as long as the recording.
@@ -53,7 +55,8 @@ class Capture {
   void finish();
   /// Runs the hooks, moves the generators on, and queues the recorded work.
   void replay();
-  /// Whether replays would draw other numbers than eager steps: a generator has got another seed.
+  /// Whether replays would not do what eager steps do: a condition is no longer met, such as that tensors lie where
+  /// they did, or a generator has got another seed.
   [[nodiscard]] bool is_outdated() const;
 
  private:
@@ -75,6 +78,7 @@ class Capture {
   std::uint64_t id_;
   bool recording_ = false;
   std::vector<Hook> hooks_;
+  std::vector<std::function<bool()>> conditions_;
   std::vector<std::shared_ptr<const void>> kept_;
   std::vector<std::pair<void*, std::size_t>> memory_;
   std::vector<Pending> pending_;

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include <trinix/core/ops/adamw.h>
 #include <trinix/optim/optimizer.h>
 
 /// @file
@@ -16,6 +17,9 @@ struct AdamWOptions {
   double eps = 1e-8;
   double weight_decay = 1e-2;
   bool maximize = false;
+  /// Whether 16-bit parameters get a master copy in f32, which is what is updated: without it, updates smaller than a
+  /// parameter's rounding (1/256 of a bf16) are lost. No part of the saved options; the copy itself is saved.
+  bool master_weights = true;
 
   /// @throws ConfigError for a negative lr, eps or weight_decay, or betas outside [0, 1).
   void validate() const;
@@ -42,6 +46,19 @@ class AdamW : public GroupedOptimizer<AdamWOptions> {
       : AdamW(unnamed(parameters), options) {}
 
   void step(const StepOptions& options = {}) override;
+
+ protected:
+  [[nodiscard]] bool keeps_master(const Slot& slot) const override {
+    return size_of(slot.parameter.dtype()) == 2 && options(slot.group).master_weights;
+  }
+
+ private:
+  struct Update;
+  /// What a step with the present gradients and options consists of.
+  [[nodiscard]] Update plan();
+  [[nodiscard]] AdamWRule rule_of(const Slot& slot) const;
+  /// Has replays of a captured step do what step() does on the host.
+  void follow_replays(const Update& update, AdamWFactors* factors);
 };
 
 }  // namespace trinix::optim

@@ -51,6 +51,22 @@ double norm_of(std::vector<Tensor> gradients) {
 
 }  // namespace
 
+Tensor grad_norm_tensor(const std::vector<Tensor>& parameters) {
+  const Device device = parameters.empty() ? Device{} : parameters.front().device();
+  std::vector<Flat> tensors;
+  std::vector<Tensor> dense;
+  for (const Tensor& g : gradients_of(parameters)) {
+    if (g.device() != device) {
+      fail<DeviceError>("grad_norm", "one gradient is on {}, another on {}: take the norm with grad_norm()", device,
+                        g.device());
+    }
+    tensors.push_back(flat(dense.emplace_back(g.contiguous())));
+  }
+  const Tensor norm = empty({}, {DType::f64, device});
+  run<GradNorm>({.tensors = tensors, .out = norm.raw()}, device);
+  return norm;
+}
+
 double grad_norm(const std::vector<Tensor>& parameters) { return norm_of(gradients_of(parameters)); }
 
 double clip_scale(double norm, double max_norm) {

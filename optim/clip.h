@@ -13,6 +13,10 @@ namespace trinix::optim {
 /// number of threads; NaN or infinite when a gradient is: check with std::isfinite before a step.
 [[nodiscard]] double grad_norm(const std::vector<Tensor>& parameters);
 
+/// The same as one f64 on the device of the gradients, without waiting for it: for Optimizer::step()'s `norm`, and for
+/// captured steps. Zero without any gradient. @throws DeviceError when gradients lie on several devices.
+[[nodiscard]] Tensor grad_norm_tensor(const std::vector<Tensor>& parameters);
+
 /// The factor that brings a norm down to `max_norm`, at most 1: min(1, max_norm / (norm + 1e-6)), as in PyTorch. Handed
 /// to Optimizer::step() as grad_scale, it clips without a pass of its own. @throws ConfigError unless max_norm is
 /// positive.

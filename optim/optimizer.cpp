@@ -1,6 +1,9 @@
+#include <cmath>
 #include <unordered_set>
 
 #include <trinix/autograd/grad_mode.h>
+#include <trinix/autograd/ops.h>
+#include <trinix/core/capture.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/detail/tensor_set.h>
 #include <trinix/core/error.h>
@@ -65,11 +68,72 @@ void Optimizer::prepare_state(Slot& slot) const {
   const Tensor& p = slot.parameter;
   const DType dtype = compute_type(p.dtype());
   if (slot.state.empty()) {
+    refuse_while_captured("step");
     for (std::size_t i = 0; i < state_names_.size(); ++i) {
       slot.state.push_back(zeros(p.shape(), {dtype, p.device()}));
     }
   }
-  for (Tensor& state : slot.state) state = state.to(dtype).to(p.device());
+  for (Tensor& state : slot.state) {
+    if (state.shape() != p.shape()) {
+      fail<ShapeError>(name_, "the parameter '{}' has got the shape {}, but its state has {}: make a new optimizer",
+                       slot.name, p.shape(), state.shape());
+    }
+    state = state.to(dtype).to(p.device());
+  }
+  if (!keeps_master(slot)) {
+    slot.master = {};
+  } else if (!slot.master.defined()) {
+    refuse_while_captured("step");
+    slot.master = p.detach().to(dtype);
+  } else {
+    slot.master = slot.master.to(p.device());
+    // A captured step looks before each replay.
+    if (Capture::current() == nullptr && changed_by_others(slot)) follow_parameter(slot);
+  }
+}
+
+bool Optimizer::changed_by_others(const Slot& slot) {
+  const auto written = slot.written.lock();
+  return written == nullptr || written != slot.parameter.storage() || written->version() != slot.version;
+}
+
+void Optimizer::follow_parameter(const Slot& slot) {
+  const NoGrad no_grad;
+  const Tensor now = slot.parameter.detach();
+  // An element that is still the rounded master keeps the digits that rounding hides.
+  slot.master.copy_(where(slot.master.to(now.dtype()) == now, slot.master, now.to(slot.master.dtype())));
+}
+
+void Optimizer::note_written(Slot& slot) const {
+  const auto& storage = slot.parameter.storage();
+  storage->mark_written(name_);
+  slot.written = storage;
+  slot.version = storage->version();
+}
+
+void Optimizer::prepare_norm(const StepOptions& options) {
+  if (!options.norm.defined()) {
+    if (std::isfinite(options.max_norm)) {
+      fail<ConfigError>(name_, "max_norm is {}, but no norm was given: pass grad_norm_tensor() as well",
+                        options.max_norm);
+    }
+    return;
+  }
+  if (!(options.max_norm > 0)) fail<ConfigError>(name_, "max_norm is {}, but must be positive", options.max_norm);
+  if (options.norm.numel() != 1) fail<ShapeError>(name_, "the norm has shape {}, not one number", options.norm.shape());
+  if (options.norm.dtype() != DType::f64) {
+    fail<DtypeError>(name_, "the norm is {}, but must be f64, as grad_norm_tensor() makes it", options.norm.dtype());
+  }
+  if (skipped_.defined() && skipped_.device() == options.norm.device()) return;
+  refuse_while_captured("step");
+  skipped_ = skipped_.defined() ? skipped_.to(options.norm.device()) : zeros({}, {DType::i64, options.norm.device()});
+}
+
+void Optimizer::refuse_while_captured(const char* what) {
+  if (Capture::current() == nullptr) return;
+  fail<CaptureError>(what,
+                     "this must happen outside of a captured step, which would do it once or at every replay: make "
+                     "the first step, and set options, before");
 }
 
 Tensor Optimizer::gradient_of(const Slot& slot) const {

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,11 @@ struct ParamGroup {
 struct StepOptions {
   /// Gradients are multiplied by it on the way in, for example by clip_scale(), which saves a pass over them.
   double grad_scale = 1;
+  /// The norm of all gradients as grad_norm_tensor() returns it: a number that the host never reads. Gradients are
+  /// clipped so that their norm, after grad_scale, is at most max_norm. When the norm is not finite the whole update
+  /// does nothing and is counted in skipped(); to the bias corrections it is a step all the same.
+  Tensor norm = {};
+  double max_norm = std::numeric_limits<double>::infinity();
 };
 
 /// Changes parameters in place, by their gradients. A parameter that has never got a gradient is passed over; see
@@ -34,14 +41,20 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  /// One update of every parameter that has a gradient. @throws AutogradError for a gradient that does not fit.
+  /// One update of every parameter that has a gradient. Can be captured (autograd/step_graph.h): a replay uses the
+  /// learning rate and the other options that are set then, and counts the step.
+  /// @throws AutogradError for a gradient that does not fit.
   virtual void step(const StepOptions& options = {}) = 0;
   /// Clears the gradients; keeps their memory.
   void zero_grad() const;
+  /// How many steps did nothing because StepOptions::norm was not finite: one i64 on the parameters' device, so look
+  /// seldom. Undefined before the first step with a norm.
+  [[nodiscard]] const Tensor& skipped() const { return skipped_; }
 
   /// Learning rate of the first group.
   [[nodiscard]] virtual double lr() const = 0;
-  /// Sets the learning rate of every group. @throws ConfigError when negative or not a number.
+  /// Sets the learning rate of every group. @throws ConfigError when negative or not a number, CaptureError while a
+  /// step is being captured: that would set it once, not in every step.
   virtual void set_lr(double lr) = 0;
 
   /// All parameters of all groups, in order.
@@ -53,9 +66,11 @@ class Optimizer {
 
   /// Everything that the next steps depend on besides parameters and gradients, as tensors, so that one safetensors
   /// file holds it exactly. For a parameter p: `state.p.step` (i64) and, once it has made a step, `state.p.exp_avg` and
-  /// so on; for a group i: `param_groups.i.lr` (f64) and so on. Handles, not copies.
+  /// so on, and `state.p.master` where there is one; for a group i: `param_groups.i.lr` (f64) and so on. Handles, not
+  /// copies.
   [[nodiscard]] StateDict state_dict() const;
   /// Continues where another optimizer's state_dict() stood, options included. Either all of it is taken or nothing.
+  /// A master copy for a parameter that is wide enough itself becomes the parameter's value.
   /// @throws ConfigError listing every missing, unexpected and mismatched key: the state of another model.
   void load_state_dict(const StateDict& state);
 
@@ -65,8 +80,11 @@ class Optimizer {
     std::string name;
     Tensor parameter;
     std::size_t group = 0;
-    std::int64_t step = 0;      ///< updates made
-    std::vector<Tensor> state;  ///< empty before the first update, otherwise one tensor per state name
+    std::int64_t step = 0;             ///< updates made
+    std::vector<Tensor> state;         ///< empty before the first update, otherwise one tensor per state name
+    Tensor master;                     ///< f32 copy of a 16-bit parameter, if the optimizer keeps one
+    std::weak_ptr<Storage> written{};  ///< the parameter's memory after the last update, and its version then
+    std::uint32_t version = 0;
   };
   /// Options of one group under their names; booleans as 0 and 1.
   using OptionVisitor = std::function<void(const char* name, double& value)>;
@@ -79,6 +97,18 @@ class Optimizer {
   void add_slots(const std::vector<NamedTensor>& parameters, std::size_t group);
   /// Creates the state of a slot, or moves it to where and what its parameter is now.
   void prepare_state(Slot& slot) const;
+  /// Whether an f32 copy of this parameter is kept, in which updates smaller than its rounding add up.
+  [[nodiscard]] virtual bool keeps_master(const Slot&) const { return false; }
+  /// Whether somebody else has written to the parameter since the last update.
+  [[nodiscard]] static bool changed_by_others(const Slot& slot);
+  /// Takes over into the master copy what others have written: elements that are not its rounded values.
+  static void follow_parameter(const Slot& slot);
+  /// Notes that an update has written to the parameter.
+  void note_written(Slot& slot) const;
+  /// Checks StepOptions::norm, and makes the counter. @throws DtypeError, ShapeError, ConfigError.
+  void prepare_norm(const StepOptions& options);
+  /// @throws CaptureError while a step is being captured.
+  static void refuse_while_captured(const char* what);
   /// The gradient in row-major order, or undefined.
   [[nodiscard]] Tensor gradient_of(const Slot& slot) const;
   /// Calls `visit` with each option of a group; what it assigns is kept.
@@ -89,6 +119,7 @@ class Optimizer {
 
  private:
   const char* name_;
+  Tensor skipped_;
   std::vector<std::string> state_names_;
   std::vector<Slot> slots_;
 };
@@ -112,6 +143,7 @@ class GroupedOptimizer : public Optimizer {
 
   [[nodiscard]] double lr() const override { return options_.front().lr; }
   void set_lr(double lr) override {
+    refuse_while_captured("set_lr");
     Options changed = options_.front();
     changed.lr = lr;
     changed.validate();

@@ -17,6 +17,8 @@ std::string state_key(const std::string& parameter, const std::string& what) {
   return "state." + parameter + "." + what;
 }
 
+constexpr const char* kMaster = "master";
+
 std::string option_key(std::size_t group, const char* option) { return format("param_groups.{}.{}", group, option); }
 
 std::string join(const char* what, const std::vector<std::string>& keys) {
@@ -45,6 +47,11 @@ class Reader {
     return nullptr;
   }
 
+  /// The same for an entry that may be missing.
+  const Tensor* find_optional(const std::string& key, const Shape& shape) {
+    return state_.find(key) == nullptr ? nullptr : find(key, shape, true);
+  }
+
   void finish(const char* optimizer) const {
     std::vector<std::string> unexpected;
     for (const auto& entry : state_) {
@@ -71,6 +78,7 @@ StateDict Optimizer::state_dict() const {
     for (std::size_t i = 0; i < slot.state.size(); ++i) {
       state.insert(state_key(slot.name, state_names_[i]), slot.state[i]);
     }
+    if (slot.master.defined()) state.insert(state_key(slot.name, kMaster), slot.master);
   }
   for (std::size_t group = 0; group < group_count(); ++group) {
     // The visitor may assign, but this one only looks.
@@ -90,11 +98,15 @@ void Optimizer::load_state_dict(const StateDict& state) {
     slot.step = step->item<std::int64_t>();
     if (slot.step < 0) fail<ConfigError>(name_, "the state of '{}' counts {} steps", slot.name, slot.step);
     slot.state.clear();
+    slot.master = {};
+    slot.written.reset();
     if (slot.step == 0) continue;
     for (const std::string& what : state_names_) {
       const Tensor* values = reader.find(state_key(slot.name, what), slot.parameter.shape(), true);
       if (values != nullptr) slot.state.push_back(values->detach().contiguous());
     }
+    const Tensor* master = reader.find_optional(state_key(slot.name, kMaster), slot.parameter.shape());
+    slot.master = master == nullptr ? Tensor() : master->detach().contiguous();
   }
   std::vector<std::vector<double>> options(group_count());
   for (std::size_t group = 0; group < group_count(); ++group) {
@@ -105,10 +117,15 @@ void Optimizer::load_state_dict(const StateDict& state) {
   }
   reader.finish(name_);
 
+  const NoGrad no_grad;
   for (Slot& slot : loaded) {
     for (Tensor& values : slot.state) values = values.clone();  // the dict keeps its own
+    if (slot.master.defined()) slot.master = slot.master.clone();
   }
   for (Slot& slot : loaded) {
+    if (slot.master.defined() && compute_type(slot.parameter.dtype()) == slot.parameter.dtype()) {
+      slot.parameter.copy_(slot.master.to(slot.parameter.device()));
+    }
     if (!slot.state.empty()) prepare_state(slot);
   }
   slots_ = std::move(loaded);

@@ -19,6 +19,7 @@ struct Flat {
   [[nodiscard]] T* as() const {
     return static_cast<T*>(data);
   }
+  friend bool operator==(const Flat&, const Flat&) = default;
 };
 
 }  // namespace trinix

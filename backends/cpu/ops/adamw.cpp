@@ -1,46 +1,27 @@
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include <trinix/backends/cpu/pieces.h>
 #include <trinix/backends/dispatch.h>
+#include <trinix/core/detail/fail.h>
+#include <trinix/core/error.h>
 #include <trinix/core/ops/adamw.h>
 
 namespace trinix::cpu {
 
 namespace {
 
-/// The factors of one rule, reduced to what the inner loop multiplies with.
-struct Factors {
-  double decay;       // 1 - lr weight_decay
-  double grad_scale;  // its sign included
-  double one_less_beta1;
-  double beta2;
-  double one_less_beta2;
-  double step_size;   // lr / (1 - beta1^step)
-  double root_scale;  // 1 / sqrt(1 - beta2^step)
-  double eps;
-};
-
-Factors factors_of(const AdamWRule& r, double grad_scale) {
-  const auto step = static_cast<double>(r.step);
-  return {.decay = 1 - r.lr * r.weight_decay,
-          .grad_scale = r.maximize ? -grad_scale : grad_scale,
-          .one_less_beta1 = 1 - r.beta1,
-          .beta2 = r.beta2,
-          .one_less_beta2 = 1 - r.beta2,
-          .step_size = r.lr / (1 - std::pow(r.beta1, step)),
-          .root_scale = 1 / std::sqrt(1 - std::pow(r.beta2, step)),
-          .eps = r.eps};
-}
-
-template <class T>
-void update(const AdamWItem& item, const Factors& f, std::int64_t begin, std::int64_t end) {
-  using C = compute_t<T>;
-  T* __restrict p = item.param.as<T>() + begin;
-  const T* __restrict g = item.grad.as<T>() + begin;
+/// P, G: storage types of parameter and gradient. With kMaster the f32 copy is updated and the parameter written.
+template <class P, class G, bool kMaster>
+void update(const AdamWItem& item, const AdamWFactors& f, double grad_scale, std::int64_t begin, std::int64_t end) {
+  using C = compute_t<P>;
+  P* __restrict p = item.param.as<P>() + begin;
+  const G* __restrict g = item.grad.as<G>() + begin;
   C* __restrict m = item.exp_avg.as<C>() + begin;
   C* __restrict v = item.exp_avg_sq.as<C>() + begin;
-  const C decay = C(f.decay), scale = C(f.grad_scale), a1 = C(f.one_less_beta1), b2 = C(f.beta2),
+  C* __restrict w = kMaster ? item.master.as<C>() + begin : nullptr;
+  const C decay = C(f.decay), scale = C(f.sign * grad_scale), a1 = C(f.one_less_beta1), b2 = C(f.beta2),
           a2 = C(f.one_less_beta2), step_size = C(f.step_size), root_scale = C(f.root_scale), eps = C(f.eps);
   const std::int64_t n = end - begin;
 #pragma omp simd
@@ -50,21 +31,58 @@ void update(const AdamWItem& item, const Factors& f, std::int64_t begin, std::in
     const C square = b2 * v[i] + a2 * grad * grad;
     m[i] = mean;
     v[i] = square;
-    p[i] = T(static_cast<C>(p[i]) * decay - step_size * mean / (std::sqrt(square) * root_scale + eps));
+    const C old = kMaster ? w[i] : static_cast<C>(p[i]);
+    const C now = old * decay - step_size * mean / (std::sqrt(square) * root_scale + eps);
+    if constexpr (kMaster) w[i] = now;
+    p[i] = P(now);
   }
 }
 
+/// Calls f with the storage types of parameter and gradient.
+template <class F>
+void with_types(const AdamWItem& item, F&& f) {
+  dispatch_floating(item.param.dtype, "adamw", [&]<class P>() {
+    if (item.grad.dtype == item.param.dtype) {
+      f.template operator()<P, P>();
+    } else if (item.grad.dtype == compute_type(item.param.dtype)) {
+      f.template operator()<P, compute_t<P>>();
+    } else {
+      trinix::detail::fail<DtypeError>("adamw", "a gradient of {} does not fit a parameter of {}", item.grad.dtype,
+                                       item.param.dtype);
+    }
+  });
+}
+
+void update_piece(const AdamWItem& item, const AdamWFactors& f, double grad_scale, std::int64_t begin,
+                  std::int64_t end) {
+  with_types(item, [&]<class P, class G>() {
+    if constexpr (!std::is_same_v<P, compute_t<P>>) {
+      if (item.master.data != nullptr) return update<P, G, true>(item, f, grad_scale, begin, end);
+    }
+    update<P, G, false>(item, f, grad_scale, begin, end);
+  });
+}
+
 void adamw_forward(const AdamW::Forward& args, const Stream&) {
-  std::vector<Factors> factors;
+  double grad_scale = args.grad_scale;
+  if (args.norm.defined) {
+    const double norm = *args.norm.as<double>();
+    if (!std::isfinite(norm)) {
+      if (args.skipped.defined) ++*args.skipped.as<std::int64_t>();
+      return;
+    }
+    grad_scale *= adamw_clip(norm, args.grad_scale, args.max_norm);
+  }
+  std::vector<AdamWFactors> factors;
   factors.reserve(args.rules.size());
-  for (const AdamWRule& rule : args.rules) factors.push_back(factors_of(rule, args.grad_scale));
-  for (const AdamWItem& item : args.items) dispatch_floating(item.param.dtype, "adamw", []<class T>() {});
+  for (const AdamWRule& rule : args.rules) factors.push_back(adamw_factors(rule));
+  const AdamWFactors* const all = args.factors != nullptr ? args.factors : factors.data();
+  for (const AdamWItem& item : args.items) with_types(item, []<class P, class G>() {});
 
   const Pieces pieces(args.items.size(), [&](std::size_t i) { return args.items[i].param.count; });
   pieces.for_each(4, [&](std::int64_t, std::size_t i, std::int64_t begin, std::int64_t end) {
     const AdamWItem& item = args.items[i];
-    const Factors& f = factors[static_cast<std::size_t>(item.rule)];
-    dispatch_floating(item.param.dtype, "adamw", [&]<class T>() { update<T>(item, f, begin, end); });
+    update_piece(item, all[item.rule], grad_scale, begin, end);
   });
 }
 
