@@ -83,6 +83,8 @@ AdamW::Update AdamW::plan() {
     const Tensor gradient = gradient_of(slot);
     if (!gradient.defined() || gradient.numel() == 0) continue;
     prepare_state(slot);
+    // A captured step looks before each replay.
+    if (slot.master.defined() && Capture::current() == nullptr && changed_by_others(slot)) follow_parameter(slot);
     Launch& launch = launch_on(update.launches, slot.parameter.device());
     launch.items.push_back({.param = flat(slot.parameter),
                             .grad = flat(gradient),

@@ -87,8 +87,6 @@ void Optimizer::prepare_state(Slot& slot) const {
     slot.master = p.detach().to(dtype);
   } else {
     slot.master = slot.master.to(p.device());
-    // A captured step looks before each replay.
-    if (Capture::current() == nullptr && changed_by_others(slot)) follow_parameter(slot);
   }
 }
 

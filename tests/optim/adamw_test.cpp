@@ -1,3 +1,5 @@
+#include "support/on_device.h"
+
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -33,14 +35,17 @@ std::vector<double> noise(std::int64_t count, int seed) {
   return values;
 }
 
-Tensor tensor(const Shape& shape, int seed, DType dtype) {
-  return from_vector(noise(numel(shape), seed), shape).to(dtype);
-}
+class AdamWOnDevice : public trinix::testing::OnDevice {
+ protected:
+  static Tensor tensor(const Shape& shape, int seed, DType dtype) {
+    return from_vector(noise(numel(shape), seed), shape).to(dtype);
+  }
 
-Tensor parameter(const Shape& shape, int seed, DType dtype = DType::f32) {
-  Tensor p = tensor(shape, seed, dtype).detach();
-  return p.requires_grad_();
-}
+  static Tensor parameter(const Shape& shape, int seed, DType dtype = DType::f32) {
+    Tensor p = tensor(shape, seed, dtype).detach();
+    return p.requires_grad_();
+  }
+};
 
 /// The update as the paper writes it, in f64.
 struct Model {
@@ -68,7 +73,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
   return largest;
 }
 
-TEST(AdamW, FollowsTheFormulaInEveryDtype) {
+TEST_P(AdamWOnDevice, FollowsTheFormulaInEveryDtype) {
   for (const auto& [dtype, tolerance] :
        {std::pair{DType::f64, 1e-13}, {DType::f32, 3e-6}, {DType::bf16, 3e-2}, {DType::f16, 4e-3}}) {
     for (const bool maximize : {false, true}) {
@@ -98,7 +103,7 @@ TEST(AdamW, DefaultsAreThoseOfPyTorch) {
   EXPECT_EQ(o.weight_decay, 1e-2);
 }
 
-TEST(AdamW, GroupsKeepTheirOwnOptions) {
+TEST_P(AdamWOnDevice, GroupsKeepTheirOwnOptions) {
   const Tensor a = parameter({5, 2}, 1, DType::f64), b = parameter({7}, 2, DType::f64);
   const AdamWOptions first{.lr = 0.1, .weight_decay = 0.5}, second{.lr = 0.02, .betas = {0.5, 0.6}, .weight_decay = 0};
   Model model_a(a), model_b(b);
@@ -120,7 +125,7 @@ TEST(AdamW, GroupsKeepTheirOwnOptions) {
   EXPECT_EQ(optimizer.options(1).betas[0], 0.5);
 }
 
-TEST(AdamW, SharesManyTensorsOfAllSizesOutEvenly) {
+TEST_P(AdamWOnDevice, SharesManyTensorsOfAllSizesOutEvenly) {
   // Lengths around the size of a piece, empty ones, and enough elements for several threads.
   const std::vector<std::int64_t> sizes = {0, 1, 16384, 3, 16385, 0, 100000, 16383, 7, 40000, 0};
   for (const int threads : {1, 2, 3, 5}) {
@@ -147,7 +152,7 @@ TEST(AdamW, SharesManyTensorsOfAllSizesOutEvenly) {
   set_num_threads(0);
 }
 
-TEST(AdamW, PassesOverAndNamesParametersWithoutGradient) {
+TEST_P(AdamWOnDevice, PassesOverAndNamesParametersWithoutGradient) {
   const Tensor a = parameter({3}, 1), b = parameter({3}, 2);
   const auto before = b.to_doubles();
   AdamW optimizer({{"a", a}, {"b", b}}, {.lr = 0.1});
@@ -163,7 +168,7 @@ TEST(AdamW, PassesOverAndNamesParametersWithoutGradient) {
   for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(b.to_doubles()[i], old[i] - 0.1, 1e-6);
 }
 
-TEST(AdamW, StridedGradientsAndConvertedParameters) {
+TEST_P(AdamWOnDevice, StridedGradientsAndConvertedParameters) {
   const Tensor p = parameter({4, 6}, 1);
   Model model(p);
   const AdamWOptions options{.lr = 0.05};
@@ -181,7 +186,7 @@ TEST(AdamW, StridedGradientsAndConvertedParameters) {
   EXPECT_EQ(optimizer.state_dict().at("state.p.exp_avg").dtype(), DType::f64);
 }
 
-TEST(AdamW, AStepInvalidatesWhatAGraphSaved) {
+TEST_P(AdamWOnDevice, AStepInvalidatesWhatAGraphSaved) {
   const Tensor p = parameter({3}, 1);
   const Tensor loss = p * p;
   AdamW optimizer({{"p", p}});
@@ -190,7 +195,7 @@ TEST(AdamW, AStepInvalidatesWhatAGraphSaved) {
   EXPECT_THAT(error_of<AutogradError>([&] { loss.backward(ones({3})); }), HasSubstr("AdamW"));
 }
 
-TEST(AdamW, ResumesBitForBit) {
+TEST_P(AdamWOnDevice, ResumesBitForBit) {
   const auto gradient = [](int step, int which) { return tensor({9, 2}, 100 + 10 * step + which, DType::f32); };
   const AdamWOptions options{.lr = 0.03, .weight_decay = 0.1};
   const auto train = [&](AdamW& optimizer, const Tensor& a, const Tensor& b, int from, int to) {
@@ -223,7 +228,7 @@ TEST(AdamW, ResumesBitForBit) {
   EXPECT_EQ(b.to_doubles(), f.to_doubles());
 }
 
-TEST(AdamW, RefusesTheStateOfAnotherModel) {
+TEST_P(AdamWOnDevice, RefusesTheStateOfAnotherModel) {
   const Tensor a = parameter({3, 2}, 1), b = parameter({4}, 2);
   AdamW optimizer({{"a", a}, {"b", b}});
   a.set_grad(ones({3, 2}));
@@ -249,7 +254,7 @@ TEST(AdamW, RefusesTheStateOfAnotherModel) {
   EXPECT_THAT(error_of<ConfigError>([&] { other.load_state_dict(other.state_dict()); }), HasSubstr("nothing"));
 }
 
-TEST(AdamW, Errors) {
+TEST_P(AdamWOnDevice, Errors) {
   const Tensor p = parameter({3}, 1);
   const auto refused = [&](const AdamWOptions& options) {
     return error_of<ConfigError>([&] { AdamW({{"p", p}}, options); });
@@ -282,7 +287,7 @@ TEST(AdamW, Errors) {
   EXPECT_THROW(AdamW({{"n", p * p}}), AutogradError);
 }
 
-TEST(DecayGroups, ByTheNumberOfDims) {
+TEST_P(AdamWOnDevice, DecayGroupsByTheNumberOfDims) {
   const std::vector<NamedTensor> parameters = {
       {"w", parameter({2, 2}, 1)}, {"b", parameter({2}, 2)}, {"e", parameter({2, 1, 2}, 3)}};
   const auto groups = decay_groups(parameters, AdamWOptions{.lr = 0.5, .weight_decay = 0.3});
@@ -294,6 +299,9 @@ TEST(DecayGroups, ByTheNumberOfDims) {
   EXPECT_EQ(groups[1].options.lr, 0.5);
   EXPECT_EQ(decay_groups(std::vector<NamedTensor>{parameters[1]}, AdamWOptions{}).size(), 1U);
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, AdamWOnDevice, ::testing::ValuesIn(trinix::testing::test_devices()),
+                         trinix::testing::device_name);
 
 }  // namespace
 }  // namespace trinix::optim

@@ -1,6 +1,8 @@
 // Optimizer and clipping against PyTorch.
 #include "support/golden.h"
 
+#include "support/on_device.h"
+
 #include <gtest/gtest.h>
 #include <map>
 
@@ -11,14 +13,19 @@
 namespace trinix::optim {
 namespace {
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).to(DType::f64).item<double>(); }
+double largest_difference(const Tensor& a, const Tensor& b) {
+  const auto difference = abs(a.to(DType::f64).to(Device::cpu()) - b.to(DType::f64));
+  return max(difference).item<double>();
+}
 
-TEST(Golden, TenStepsOfAdamW) {
+class GoldenOnDevice : public trinix::testing::OnDevice {};
+
+TEST_P(GoldenOnDevice, TenStepsOfAdamW) {
   const StateDict values = trinix::testing::golden("adamw");
   for (const auto& [dtype, tolerance] : {std::pair{DType::f64, 1e-14}, {DType::f32, 2e-6}}) {
     std::map<std::string, Tensor> parameters;
     for (const std::string key : {"matrix", "odd", "late", "scalar"}) {
-      Tensor p = values.at(key + ".start").to(dtype).clone();
+      Tensor p = values.at(key + ".start").to(dtype).clone().to(device());
       parameters[key] = p.requires_grad_();
     }
     const AdamWOptions options{.lr = 3e-3, .betas = {0.9, 0.99}, .eps = 1e-6, .weight_decay = 0.1};
@@ -30,7 +37,7 @@ TEST(Golden, TenStepsOfAdamW) {
     for (int step = 0; step < 10; ++step) {
       for (const auto& [key, p] : parameters) {
         const Tensor* gradient = values.find(key + ".grad." + std::to_string(step));
-        if (gradient != nullptr) p.set_grad(gradient->to(dtype));
+        if (gradient != nullptr) p.set_grad(gradient->to(dtype).to(device()));
       }
       optimizer.step();
       for (const auto& [key, p] : parameters) {
@@ -51,13 +58,13 @@ TEST(Golden, TenStepsOfAdamW) {
   }
 }
 
-TEST(Golden, ClippingByNorm) {
+TEST_P(GoldenOnDevice, ClippingByNorm) {
   const StateDict values = trinix::testing::golden("clipping");
   std::vector<Tensor> parameters;
   for (const std::string key : {"0", "1", "2"}) {
-    Tensor p = zeros_like(values.at(key + ".grad"));
+    Tensor p = zeros_like(values.at(key + ".grad")).to(device());
     p.requires_grad_();
-    p.set_grad(values.at(key + ".grad").clone());
+    p.set_grad(values.at(key + ".grad").to(device()));
     parameters.push_back(p);
   }
   EXPECT_NEAR(clip_grad_norm_(parameters, 1.5), values.at("norm").item<double>(), 1e-12);
@@ -65,6 +72,9 @@ TEST(Golden, ClippingByNorm) {
     EXPECT_LT(largest_difference(parameters[i].grad(), values.at(std::to_string(i) + ".clipped")), 1e-15);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Devices, GoldenOnDevice, ::testing::ValuesIn(trinix::testing::test_devices()),
+                         trinix::testing::device_name);
 
 }  // namespace
 }  // namespace trinix::optim
