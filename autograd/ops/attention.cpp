@@ -26,6 +26,10 @@ void check_options(const char* op, const AttentionOptions& options) {
   if (options.scale && !std::isfinite(*options.scale)) {
     fail<ConfigError>(op, "scale is {}; it must be finite", *options.scale);
   }
+  if (options.window_left < -1 || options.window_right < -1) {
+    fail<ConfigError>(op, "the window is {} keys to the left and {} to the right; both must be -1 (no limit) or more",
+                      options.window_left, options.window_right);
+  }
 }
 
 void check_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
@@ -64,6 +68,8 @@ Attention::Inputs inputs_of(const View& q, const View& k, const View& v, const A
   Attention::Inputs in{.q = q, .k = k, .v = v};
   in.scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(q.size(3), 1))));
   in.causal = options.causal;
+  in.window_left = options.window_left;
+  in.window_right = options.window_right;
   in.dropout = options.dropout;
   in.random = reserve(options, q, k);
   return in;
@@ -91,10 +97,16 @@ Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, co
   const Tensor key = k.permute({0, 2, 3, 1}).unsqueeze(2);
   const Tensor value = v.permute({0, 2, 1, 3}).unsqueeze(2);
   Tensor scores = matmul(query * in.scale, key);
-  if (in.causal) {
+  const std::int64_t right = in.causal ? 0 : in.window_right;
+  if (right >= 0 || in.window_left >= 0) {
     const TensorOptions index{DType::i64, q.device()};
-    const Tensor last_seen = (arange(queries, index) + (keys - queries)).unsqueeze(1);
-    scores = masked_fill(scores, arange(keys, index) > last_seen, -std::numeric_limits<double>::infinity());
+    const Tensor diagonal = (arange(queries, index) + (keys - queries)).unsqueeze(1);
+    const Tensor key_index = arange(keys, index);
+    const auto hide = [&](const Tensor& hidden) {
+      scores = masked_fill(scores, hidden, -std::numeric_limits<double>::infinity());
+    };
+    if (right >= 0) hide(key_index > diagonal + right);
+    if (in.window_left >= 0) hide(key_index < diagonal - in.window_left);
   }
   Tensor p = softmax(scores, -1, Kernel::reference);
   if (in.dropout > 0) p = p * dropout_factors(in, {q.dtype(), q.device()});

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <limits>
+#include <cstdint>
 #include <optional>
 
 #include <trinix/core/generator.h>
@@ -14,6 +14,8 @@ namespace trinix {
 
 struct AttentionOptions {
   bool causal = false;               ///< row i sees keys j <= i + Sk - Sq (aligned to the bottom right)
+  std::int64_t window_left = -1;     ///< row i sees keys j >= i + Sk - Sq - window_left; -1 for no limit
+  std::int64_t window_right = -1;    ///< row i sees keys j <= i + Sk - Sq + window_right; -1 for no limit
   double dropout = 0;                ///< on the probabilities, after the softmax sum
   std::optional<double> scale = {};  ///< of the scores; default 1 / sqrt(head_dim)
   KernelChoice kernel = {};

@@ -19,7 +19,8 @@ struct Sizes {
 };
 
 /// softmax(q k^T scale + mask) v by the definition; p is dropped with the generator at (kSeed, 0).
-Array naive_attention(const std::vector<Array>& in, bool causal, double dropout) {
+Array naive_attention(const std::vector<Array>& in, bool causal, double dropout, std::int64_t left = -1,
+                      std::int64_t right = -1) {
   const Array &q = in[0], &k = in[1], &v = in[2];
   const std::int64_t batch = q.size(0), queries = q.size(1), heads = q.size(2), depth = q.size(3);
   const std::int64_t keys = k.size(1), key_heads = k.size(2), value_depth = v.size(3);
@@ -30,10 +31,13 @@ Array naive_attention(const std::vector<Array>& in, bool causal, double dropout)
     for (std::int64_t h = 0; h < heads; ++h) {
       const std::int64_t hk = h / (heads / key_heads);
       for (std::int64_t i = 0; i < queries; ++i) {
-        const std::int64_t seen = causal ? std::clamp<std::int64_t>(i + keys - queries + 1, 0, keys) : keys;
-        std::vector<double> p(static_cast<std::size_t>(seen));
+        const std::int64_t diagonal = i + keys - queries;
+        const std::int64_t first = left < 0 ? 0 : std::max<std::int64_t>(0, diagonal - left);
+        const std::int64_t reach = causal ? 0 : right < 0 ? keys : right;
+        const std::int64_t end = causal || right >= 0 ? std::min(keys, diagonal + reach + 1) : keys;
+        std::vector<double> p(static_cast<std::size_t>(keys), 0.0);
         double max = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (std::int64_t j = 0; j < seen; ++j) {
+        for (std::int64_t j = first; j < end; ++j) {
           double s = 0;
           for (std::int64_t d = 0; d < depth; ++d) {
             s += q.values[static_cast<std::size_t>(((b * queries + i) * heads + h) * depth + d)] *
@@ -42,8 +46,11 @@ Array naive_attention(const std::vector<Array>& in, bool causal, double dropout)
           p[static_cast<std::size_t>(j)] = s * scale;
           max = std::max(max, s * scale);
         }
-        for (double& x : p) sum += x = std::exp(x - max);
-        for (std::int64_t j = 0; j < seen; ++j) {
+        for (std::int64_t j = first; j < end; ++j) {
+          double& x = p[static_cast<std::size_t>(j)];
+          sum += x = std::exp(x - max);
+        }
+        for (std::int64_t j = first; j < end; ++j) {
           double weight = p[static_cast<std::size_t>(j)] / sum;
           if (dropout > 0) {
             const std::int64_t row = ((b * heads + h) * queries + i) * ((keys + 3) / 4);
@@ -61,25 +68,31 @@ Array naive_attention(const std::vector<Array>& in, bool causal, double dropout)
   return out;
 }
 
-OpCase case_of(const Sizes& s, bool causal, double dropout, bool small) {
-  return {
-      .name = std::string(s.name) + (causal ? "_causal" : "") + (dropout > 0 ? "_dropout" : ""),
-      .inputs = {{s.batch, s.queries, s.heads, s.depth},
-                 {s.batch, s.keys, s.key_heads, s.depth},
-                 {s.batch, s.keys, s.key_heads, s.value_depth}},
-      .function =
-          [=](const std::vector<Tensor>& x, KernelChoice kernel) {
-            Generator generator(kSeed);
-            return scaled_dot_product_attention(
-                x[0], x[1], x[2], {.causal = causal, .dropout = dropout, .kernel = kernel, .generator = &generator});
-          },
-      .reference = [=](const std::vector<Array>& x) { return naive_attention(x, causal, dropout); },
-      .has_kernels = true,
-      // Finite differences take too long on the large ones.
-      .dtypes =
-          small ? std::vector{DType::f64, DType::f32, DType::bf16, DType::f16} : std::vector{DType::f32, DType::bf16},
-      .tolerance = {1e-12, 4e-6, 1e-2, 2e-3},
-      .layouts = {Layout::contiguous, Layout::transposed, Layout::sliced}};
+OpCase case_of(const Sizes& s, bool causal, double dropout, bool small, std::int64_t left = -1,
+               std::int64_t right = -1) {
+  return {.name = std::string(s.name) + (causal ? "_causal" : "") + (dropout > 0 ? "_dropout" : "") +
+                  (left >= 0 || right >= 0 ? "_window" : ""),
+          .inputs = {{s.batch, s.queries, s.heads, s.depth},
+                     {s.batch, s.keys, s.key_heads, s.depth},
+                     {s.batch, s.keys, s.key_heads, s.value_depth}},
+          .function =
+              [=](const std::vector<Tensor>& x, KernelChoice kernel) {
+                Generator generator(kSeed);
+                return scaled_dot_product_attention(x[0], x[1], x[2],
+                                                    {.causal = causal,
+                                                     .window_left = left,
+                                                     .window_right = right,
+                                                     .dropout = dropout,
+                                                     .kernel = kernel,
+                                                     .generator = &generator});
+              },
+          .reference = [=](const std::vector<Array>& x) { return naive_attention(x, causal, dropout, left, right); },
+          .has_kernels = true,
+          // Finite differences take too long on the large ones.
+          .dtypes = small ? std::vector{DType::f64, DType::f32, DType::bf16, DType::f16}
+                          : std::vector{DType::f32, DType::bf16},
+          .tolerance = {1e-12, 4e-6, 1e-2, 2e-3},
+          .layouts = {Layout::contiguous, Layout::transposed, Layout::sliced}};
 }
 
 std::vector<OpCase> cases() {
@@ -103,6 +116,11 @@ std::vector<OpCase> cases() {
       for (const Sizes& s : large) list.push_back(case_of(s, causal, dropout, false));
     }
   }
+  for (const auto& [left, right] : {std::pair<std::int64_t, std::int64_t>{2, 1}, {3, -1}, {-1, 2}, {0, 0}}) {
+    list.push_back(case_of(small[1], false, 0, true, left, right));
+    list.push_back(case_of(small[2], right == 1, 0.3, true, left, right));
+    list.push_back(case_of({"long", 1, 150, 190, 4, 2, 32, 32}, false, 0, false, left < 0 ? -1 : 20 * left, right));
+  }
   return list;
 }
 
@@ -120,13 +138,15 @@ class AttentionOnDevice : public OnDevice {
   static Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) {
     return testing::random(shape, seed, dtype).to(device());
   }
-  /// A dtype that the device's flash kernel takes.
-  static DType flash_dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
+  /// The device's kernel that keeps no matrix of scores, and a dtype that it takes.
+  static Kernel tiled() { return device().is_cpu() ? Kernel::flash : Kernel::fused; }
+  static DType tiled_dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
 };
 INSTANTIATE_TEST_SUITE_P(Devices, AttentionOnDevice, ::testing::ValuesIn(test_devices()), device_name);
 
 TEST_P(AttentionOnDevice, PackedIsAttentionToTheSlicesForwardAndBackward) {
-  const std::int64_t heads = 3, depth = 20;
+  const std::int64_t heads = 3, depth = 24;
+  set_deterministic(true);
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16}) {
     for (const double dropout : {0.0, 0.2}) {
       const Tensor values = random({2, 70, 3 * heads * depth}, 1, dtype);
@@ -150,13 +170,14 @@ TEST_P(AttentionOnDevice, PackedIsAttentionToTheSlicesForwardAndBackward) {
       }
     }
   }
+  set_deterministic(false);
 }
 
 TEST_P(AttentionOnDevice, RowsThatSeeNothingAreZeroWithZeroGradients) {
-  for (const Kernel kernel : {Kernel::flash, Kernel::reference}) {
-    Tensor q = random({1, 70, 1, 8}, 1, flash_dtype()).requires_grad_();
-    Tensor k = random({1, 10, 1, 8}, 2, flash_dtype()).requires_grad_();
-    Tensor v = random({1, 10, 1, 8}, 3, flash_dtype()).requires_grad_();
+  for (const Kernel kernel : {tiled(), Kernel::reference}) {
+    Tensor q = random({1, 70, 1, 8}, 1, tiled_dtype()).requires_grad_();
+    Tensor k = random({1, 10, 1, 8}, 2, tiled_dtype()).requires_grad_();
+    Tensor v = random({1, 10, 1, 8}, 3, tiled_dtype()).requires_grad_();
     const Tensor out = scaled_dot_product_attention(q, k, v, {.causal = true, .kernel = kernel});
     out.backward(ones_like(out));
     const auto rows = out.to_doubles();
@@ -173,35 +194,35 @@ TEST_P(AttentionOnDevice, RowsThatSeeNothingAreZeroWithZeroGradients) {
 }
 
 TEST_P(AttentionOnDevice, RowsThatSeeOneKeyCopyItsValue) {
-  Tensor q = random({1, 6, 2, 4}, 1, flash_dtype()).requires_grad_();
-  Tensor k = random({1, 1, 2, 4}, 2, flash_dtype()).requires_grad_();
-  Tensor v = random({1, 1, 2, 4}, 3, flash_dtype()).requires_grad_();
-  const Tensor out = scaled_dot_product_attention(q, k, v, {.kernel = Kernel::flash});
-  EXPECT_LE(relative_error(out.to_doubles(), v.expand({1, 6, 2, 4}).to_doubles()), 1e-6);
+  Tensor q = random({1, 6, 2, 8}, 1, tiled_dtype()).requires_grad_();
+  Tensor k = random({1, 1, 2, 8}, 2, tiled_dtype()).requires_grad_();
+  Tensor v = random({1, 1, 2, 8}, 3, tiled_dtype()).requires_grad_();
+  const Tensor out = scaled_dot_product_attention(q, k, v, {.kernel = tiled()});
+  EXPECT_LE(relative_error(out.to_doubles(), v.expand({1, 6, 2, 8}).to_doubles()), 1e-6);
   out.backward(ones_like(out));
   for (const Tensor& t : {q.grad(), k.grad()}) {
     for (const double x : t.to_doubles()) EXPECT_NEAR(x, 0, 1e-5);
   }
-  EXPECT_EQ(v.grad().to_doubles(), std::vector<double>(8, 6));
+  EXPECT_EQ(v.grad().to_doubles(), std::vector<double>(16, 6));
 }
 
 TEST_P(AttentionOnDevice, LargeScoresStayFinite) {
-  const Tensor q = full({1, 40, 1, 4}, 1e4, {flash_dtype()});
-  const Tensor k = random({1, 40, 1, 4}, 1, flash_dtype()) * 1e4;
-  const Tensor v = random({1, 40, 1, 4}, 2, flash_dtype());
-  const auto got = scaled_dot_product_attention(q, k, v, {.kernel = Kernel::flash}).to_doubles();
+  const Tensor q = full({1, 40, 1, 8}, 1e4, {tiled_dtype()});
+  const Tensor k = random({1, 40, 1, 8}, 1, tiled_dtype()) * 1e4;
+  const Tensor v = random({1, 40, 1, 8}, 2, tiled_dtype());
+  const auto got = scaled_dot_product_attention(q, k, v, {.kernel = tiled()}).to_doubles();
   const Array expected = naive_attention({to_array(q), to_array(k), to_array(v)}, false, 0);
-  EXPECT_LE(relative_error(got, expected.values), flash_dtype() == DType::f32 ? 1e-5 : 1e-2);
+  EXPECT_LE(relative_error(got, expected.values), tiled_dtype() == DType::f32 ? 1e-5 : 1e-2);
 }
 
 TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) {
   // With equal scores and one-hot values, column j of the output tells what became of p_ij.
   const std::int64_t n = 128;
-  const Tensor zero = zeros({1, n, 1, 4}, {flash_dtype()});
-  const Tensor v = eye(n).to(flash_dtype()).view({1, n, 1, n});
+  const Tensor zero = zeros({1, n, 1, n}, {tiled_dtype()});
+  const Tensor v = eye(n).to(tiled_dtype()).view({1, n, 1, n});
   const auto draw = [&](std::uint64_t seed) {
     Generator g(seed);
-    return scaled_dot_product_attention(zero, zero, v, {.dropout = 0.25, .kernel = Kernel::flash, .generator = &g})
+    return scaled_dot_product_attention(zero, zero, v, {.dropout = 0.25, .kernel = tiled(), .generator = &g})
         .to_doubles();
   };
   const auto first = draw(1);
@@ -211,7 +232,7 @@ TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) 
   for (const double p : first) {
     dropped += p == 0 ? 1 : 0;
     if (p == 0) continue;
-    EXPECT_NEAR(p, 1.0 / (0.75 * static_cast<double>(n)), flash_dtype() == DType::f32 ? 1e-6 : 5e-5);
+    EXPECT_NEAR(p, 1.0 / (0.75 * static_cast<double>(n)), tiled_dtype() == DType::f32 ? 1e-6 : 5e-5);
   }
   const double count = static_cast<double>(n * n);
   EXPECT_NEAR(dropped / count, 0.25, 4 * std::sqrt(0.25 * 0.75 / count));
@@ -222,9 +243,9 @@ TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) 
 
 TEST_P(AttentionOnDevice, MemoryGrowsWithTheLengthAndNotWithItsSquare) {
   const std::int64_t length = 8192;
-  Tensor qkv = random({1, length, 3 * 8 * 64}, 1, flash_dtype()).requires_grad_();
+  Tensor qkv = random({1, length, 3 * 8 * 64}, 1, tiled_dtype()).requires_grad_();
   reset_peak_memory(device());
-  const Tensor out = packed_self_attention(qkv, 8, {.causal = true, .kernel = Kernel::flash});
+  const Tensor out = packed_self_attention(qkv, 8, {.causal = true, .kernel = tiled()});
   out.backward(ones_like(out));
   // One matrix of scores would take 2 GB.
   EXPECT_LT(memory_stats(device()).peak_allocated, std::int64_t{300} << 20);
