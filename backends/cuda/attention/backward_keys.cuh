@@ -1,0 +1,393 @@
+#pragma once
+
+#include <trinix/backends/cuda/attention/tiles.cuh>
+
+/// @file
+/// The backward of attention by tiles of keys: a block of eight warps, each with 16 keys, walks over the queries that
+/// see them, of all query heads that share the key head. Scores are computed transposed (keys x queries): rounded, P^T
+/// and dS^T are then the left operands of dV += P^T dO and dK += dS^T Q as they lie in the registers. Only dS passes
+/// through shared memory, for dQ = dS K. Five products per pair, 10 Sq Sk D operations per head (half where causal).
+
+namespace trinix::cuda {
+
+template <int kWidth>
+struct KeysTile {
+  static constexpr int kWarps = 8;
+  static constexpr int kThreads = kWarps * kWarp;
+  static constexpr int kKeys = kWarps * 16;
+  static constexpr int kQueries = kWidth == 64 ? 128 : 64;
+  using Tile = SharedTile<kWidth>;
+  using ScoreTile = SharedTile<kQueries>;
+  static constexpr int kKeyBytes = kKeys * Tile::kPitch;
+  static constexpr int kQueryBytes = kQueries * Tile::kPitch;
+  static constexpr int kScoreBytes = kKeys * ScoreTile::kPitch;
+  // Keys, values, scores; two stages of queries and of their gradients, lse2 and delta.
+  static constexpr int kStageBytes = 2 * kQueryBytes + 2 * kQueries * 4;
+  static constexpr int kSharedBytes = 2 * kKeyBytes + kScoreBytes + 2 * kStageBytes;
+  static_assert(kSharedBytes <= attention_shared_bytes(kWidth, true));
+  // dQ: four warps along the queries, two along the columns.
+  static constexpr int kM = kQueries / 64;
+  static constexpr int kColumns = kWidth / 2;
+  static constexpr int kSumFloats = kQueries * kWidth;  // one tile of dq_sum
+};
+
+/// Probabilities of hidden pairs become 0. `query` and `key` are those of element (0, 0) of the lane.
+template <int kN>
+__device__ inline void mask_transposed(float (&s)[kN][4], const AttentionProblem& p, int query, int key) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = key + half * 8;
+    const int first = row < p.keys ? row - p.last_offset - query : 1 << 30;
+    const int last = row - p.first_offset - query;
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int column = n * 8 + e;
+        if (column < first || column > last) s[n][2 * half + e] = 0;
+      }
+    }
+  }
+}
+
+/// Bits of a lane's four elements in a 16 x 8 block of (key, query): bit e as element e of the accumulator.
+/// @param first_row first random block of the query in column 0; @param key of the block's row 0.
+__device__ inline std::uint32_t kept_by_key(const DropRule& rule, std::uint64_t first_row, int key, int lane) {
+  // Four lanes, w = g mod 4, share four random blocks: two rows g, g + 8 by two columns 2t, 2t + 1.
+  const int w = lane / 4 % 4;
+  const int column = lane % 4 * 2 + w % 2;
+  const std::uint64_t block = first_row + static_cast<std::uint64_t>(column) * rule.blocks_per_row +
+                              static_cast<std::uint64_t>((key + w / 2 * 8 + lane / 4) / 4);
+  std::uint32_t bits = rule.four(block) << (4 * w);
+  bits |= __shfl_xor_sync(0xffffffffU, bits, 4);
+  bits |= __shfl_xor_sync(0xffffffffU, bits, 8);
+  bits >>= w;
+  return (bits & 1U) | (bits >> 3 & 2U) | (bits >> 6 & 4U) | (bits >> 9 & 8U);
+}
+
+/// Where a block of keys and a warp of it stand.
+template <class Config>
+struct KeysPlace {
+  int b, h;       ///< h: of the keys
+  int first_key;  ///< of the block
+  int rows;       ///< of the block that exist
+  int warp;
+  int lane;
+
+  __device__ KeysPlace(const AttentionProblem& p, const BlockOrder& order, unsigned block, unsigned thread) {
+    const BlockOrder::Place place = order.place(block);
+    b = place.head / p.key_heads;
+    h = place.head % p.key_heads;
+    first_key = place.tile * Config::kKeys;  // the first is seen by most where causal
+    rows = min(Config::kKeys, p.keys - first_key);
+    warp = static_cast<int>(thread) / kWarp;
+    lane = static_cast<int>(thread) % kWarp;
+  }
+};
+
+/// Rounds and stores dk and dv by way of the tiles of the keys and values, which nobody reads any more.
+template <class T, class Config, int kO>
+__device__ inline void finish_keys(const AttentionBackwardTask& task, const BlockOrder& order, char* shared,
+                                   const float (&dk)[1][kO][4], const float (&dv)[1][kO][4]) {
+  using Tile = typename Config::Tile;
+  const AttentionProblem& p = task.problem;
+  const KeysPlace<Config> at(p, order, kept_apart(blockIdx.x), kept_apart(threadIdx.x));
+  const float scale[1][2] = {{p.scale, p.scale}};
+  const float keep[1][2] = {{p.keep_scale, p.keep_scale}};
+  stage<T, Tile>(shared, at.warp * 16, dk, scale);
+  stage<T, Tile>(shared + Config::kKeyBytes, at.warp * 16, dv, keep);
+  __syncwarp();
+  const auto store = [&](const char* tile, const HeadsView& view) {
+    if (view.data == nullptr) return;
+    T* to = const_cast<T*>(head_of<T>(view, at.b, at.h)) + static_cast<std::int64_t>(at.first_key) * view.row;
+    store_rows<T, Tile, 16>(tile, at.warp * 16, to, view, at.rows, p.depth);
+  };
+  store(shared, task.dk);
+  store(shared + Config::kKeyBytes, task.dv);
+}
+
+template <class T, int kWidth, bool kDrops>
+__global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
+    attention_keys_kernel(const __grid_constant__ AttentionBackwardTask task, const BlockOrder order) {
+  using Config = KeysTile<kWidth>;
+  using Tile = typename Config::Tile;
+  using ScoreTile = typename Config::ScoreTile;
+#if __CUDA_ARCH__ >= 900
+  constexpr int kPart = kDrops && kWidth == 128 ? 32 : 64;
+#else
+  constexpr int kPart = kWidth == 128 ? 32 : 64;  // adding one float at a time takes more registers
+#endif
+  constexpr int kN = kPart / 8;
+  constexpr int kO = kWidth / 8;
+  extern __shared__ __align__(128) char shared[];
+  const AttentionProblem& p = task.problem;
+  const KeysPlace<Config> at(p, order, blockIdx.x, threadIdx.x);
+  // Tiles of queries that see this block: cheap to compute again, and registers are dear.
+  const auto tiles_seeing = [&](int first_key) {
+    const Span seen = queries_seeing(p, first_key, min(first_key + Config::kKeys, p.keys) - 1);
+    const int first = seen.first / Config::kQueries;
+    return Span{first, seen.end > seen.first ? (seen.end + Config::kQueries - 1) / Config::kQueries : first};
+  };
+  const int query_tiles = task.padded_queries / Config::kQueries;
+
+  const int chunks = p.depth / 8;
+  const std::uint32_t k_tile = shared_address(shared);
+  const std::uint32_t v_tile = k_tile + Config::kKeyBytes;
+  const std::uint32_t score_tile = v_tile + Config::kKeyBytes;
+  constexpr int kStages = 2 * Config::kKeyBytes + Config::kScoreBytes;
+
+  // Queries, their gradients, lse2 and delta of the tile `tile` of head h.
+  const auto copy_queries = [&](int h, int tile, int slot) {
+    const int b = static_cast<int>(kept_apart(at.b));
+    const int thread = static_cast<int>(kept_apart(threadIdx.x));
+    const std::uint32_t to = k_tile + kStages + slot * Config::kStageBytes;
+    const int query = tile * Config::kQueries;
+    copy_tile_async<Config::kQueries, kWidth, Config::kThreads>(
+        to, head_of<T>(p.q, b, h) + static_cast<std::int64_t>(query) * p.q.row, p.q.row, p.queries - query, chunks);
+    copy_tile_async<Config::kQueries, kWidth, Config::kThreads>(
+        to + Config::kQueryBytes, head_of<T>(task.dout, b, h) + static_cast<std::int64_t>(query) * task.dout.row,
+        task.dout.row, p.queries - query, chunks);
+    constexpr int kPieces = Config::kQueries / 4;
+    if (thread < 2 * kPieces) {
+      const float* from = (thread < kPieces ? task.lse2 : task.delta) +
+                          static_cast<std::int64_t>(b * p.heads + h) * task.padded_queries + query;
+      copy_async(to + 2 * Config::kQueryBytes + thread * 16, from + thread % kPieces * 4, true);
+    }
+    commit_copies();
+  };
+
+  float dk[1][kO][4] = {};
+  float dv[1][kO][4] = {};
+  int tile = tiles_seeing(at.first_key).first;
+  int h = at.h * p.group;
+  int left = (tiles_seeing(at.first_key).end - tile) * p.group;
+  if (left > 0) {
+    copy_tile_async<Config::kKeys, kWidth, Config::kThreads>(
+        k_tile, head_of<T>(p.k, at.b, at.h) + static_cast<std::int64_t>(at.first_key) * p.k.row, p.k.row, at.rows,
+        chunks);
+    copy_tile_async<Config::kKeys, kWidth, Config::kThreads>(
+        v_tile, head_of<T>(p.v, at.b, at.h) + static_cast<std::int64_t>(at.first_key) * p.v.row, p.v.row, at.rows,
+        chunks);
+    copy_queries(h, tile, left & 1);
+  }
+
+  for (; left > 0; --left) {
+    await_copies<0>();
+    __syncthreads();  // this stage is there; nobody reads the other one, or the scores, any more
+    const Span seeing = tiles_seeing(static_cast<int>(kept_apart(at.first_key)));
+    const bool wraps = tile + 1 == seeing.end;
+    if (left > 1) copy_queries(wraps ? h + 1 : h, wraps ? seeing.first : tile + 1, (left - 1) & 1);
+    const int first_query = tile * Config::kQueries;
+    const std::uint32_t stage_offset = static_cast<std::uint32_t>((left & 1) * Config::kStageBytes);
+
+    // Scores of kPart queries at a time: more would not fit the registers.
+#pragma unroll 1
+    for (int part = 0; part < Config::kQueries; part += kPart) {
+      const int query = first_query + part;
+      const int thread = static_cast<int>(kept_apart(threadIdx.x));  // addresses shall not wait in registers
+      const int warp = thread / kWarp;
+      const int lane = thread % kWarp;
+      const std::uint32_t k_lane = k_tile + warp * 16 * Tile::kPitch + lane_by_row<Tile>(lane);
+      const std::uint32_t part_tile = k_tile + kStages + stage_offset + part * Tile::kPitch;
+      const std::uint32_t columns = part_tile + lane_by_column<Tile>(lane);
+      const std::uint32_t part_rows = part_tile + lane_by_row<Tile>(lane);
+      const auto* rows = reinterpret_cast<const float2*>(shared + kStages + stage_offset + 2 * Config::kQueryBytes) +
+                         part / 2 + lane % 4;  // lse2 of two queries at rows[4 n], delta behind them
+      float s[kN][4] = {};
+#pragma unroll
+      for (int step = 0; step < kWidth / 16; ++step) {
+        std::uint32_t a[4];
+        load_matrices(a, Tile::step(k_lane, 0, step * 2));
+#pragma unroll
+        for (int n = 0; n < kN; n += 2) {
+          std::uint32_t bq[4];
+          load_matrices(bq, Tile::step(columns, n * 8, step * 2));
+          mma<T>(s[n], a, bq[0], bq[1]);
+          mma<T>(s[n + 1], a, bq[2], bq[3]);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        const float2 lse2 = rows[4 * n];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[n][e] = fast_exp2(fmaf(s[n][e], p.scale_log2, e % 2 == 0 ? -lse2.x : -lse2.y));
+      }
+      if (needs_mask(p, query, kPart, at.first_key, Config::kKeys)) {
+        mask_transposed(s, p, query + lane % 4 * 2, at.first_key + warp * 16 + lane / 4);
+      }
+
+      float ds[kN][4] = {};
+#pragma unroll
+      for (int step = 0; step < kWidth / 16; ++step) {
+        std::uint32_t a[4];
+        load_matrices(a, Tile::step(k_lane + Config::kKeyBytes, 0, step * 2));
+#pragma unroll
+        for (int n = 0; n < kN; n += 2) {
+          std::uint32_t bo[4];
+          load_matrices(bo, Tile::step(columns + Config::kQueryBytes, n * 8, step * 2));
+          mma<T>(ds[n], a, bo[0], bo[1]);
+          mma<T>(ds[n + 1], a, bo[2], bo[3]);
+        }
+      }
+      if constexpr (kDrops) {
+        const DropRule rule(p);
+        std::uint64_t row = rule.row(p, at.b, h, query);
+#pragma unroll
+        for (int n = 0; n < kN; ++n, row += 8 * rule.blocks_per_row) {
+          const std::uint32_t kept = kept_by_key(rule, row, at.first_key + warp * 16, lane);
+          const float2 delta = rows[4 * n + Config::kQueries / 2];
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const bool keep = (kept >> e & 1U) != 0;
+            ds[n][e] = s[n][e] * ((keep ? ds[n][e] * p.keep_scale : 0.0F) - (e % 2 == 0 ? delta.x : delta.y));
+            s[n][e] = keep ? s[n][e] : 0.0F;
+          }
+        }
+      } else {
+#pragma unroll
+        for (int n = 0; n < kN; ++n) {
+          const float2 delta = rows[4 * n + Config::kQueries / 2];
+#pragma unroll
+          for (int e = 0; e < 4; ++e) ds[n][e] = s[n][e] * (ds[n][e] - (e % 2 == 0 ? delta.x : delta.y));
+        }
+      }
+
+#pragma unroll
+      for (int step = 0; step < kN / 2; ++step) {
+        std::uint32_t pt[4];
+        std::uint32_t dst[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int n = 2 * step + i / 2;
+          pt[i] = pack_pair<T>(s[n][i % 2 * 2], s[n][i % 2 * 2 + 1]);
+          dst[i] = pack_pair<T>(ds[n][i % 2 * 2], ds[n][i % 2 * 2 + 1]);
+          const int row = warp * 16 + lane / 4 + i % 2 * 8;
+          *reinterpret_cast<std::uint32_t*>(shared + 2 * Config::kKeyBytes + ScoreTile::offset(row, n + part / 8) +
+                                            lane % 4 * 4) = dst[i];
+        }
+#pragma unroll
+        for (int n = 0; n < kO; n += 2) {
+          std::uint32_t bo[4];
+          load_matrices_transposed(bo, Tile::step(part_rows + Config::kQueryBytes, step * 16, n));
+          mma<T>(dv[0][n], pt, bo[0], bo[1]);
+          mma<T>(dv[0][n + 1], pt, bo[2], bo[3]);
+          std::uint32_t bq[4];
+          load_matrices_transposed(bq, Tile::step(part_rows, step * 16, n));
+          mma<T>(dk[0][n], dst, bq[0], bq[1]);
+          mma<T>(dk[0][n + 1], dst, bq[2], bq[3]);
+        }
+      }
+    }
+    if (task.dq_sum != nullptr) {
+      __syncthreads();  // all of dS is there
+      constexpr int kM = Config::kM;
+      constexpr int kC = Config::kColumns / 8;
+      const int thread = static_cast<int>(kept_apart(threadIdx.x));
+      const int warp = thread / kWarp;
+      const std::uint32_t ds_lane = score_tile + lane_by_column<ScoreTile>(thread % kWarp);
+      const std::uint32_t dq_k_lane = k_tile + lane_by_row<Tile>(thread % kWarp);
+      float dq[kM][kC][4] = {};
+#pragma unroll
+      for (int step = 0; step < Config::kKeys / 16; ++step) {
+        std::uint32_t a[kM][4];
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+          const int chunk = (warp % 4 * kM + m) * 2;
+          load_matrices_transposed(a[m], ScoreTile::step(ds_lane, step * 16, chunk));
+        }
+#pragma unroll
+        for (int n = 0; n < kC; n += 2) {
+          std::uint32_t bk[4];
+          load_matrices_transposed(bk, Tile::step(dq_k_lane, step * 16, warp / 4 * kC + n));
+#pragma unroll
+          for (int m = 0; m < kM; ++m) {
+            mma<T>(dq[m][n], a[m], bk[0], bk[1]);
+            mma<T>(dq[m][n + 1], a[m], bk[2], bk[3]);
+          }
+        }
+      }
+      // In the order of the registers, so that a warp adds 512 bytes in one piece; the last kernel knows it too.
+      float* sum = task.dq_sum +
+                   (static_cast<std::int64_t>(at.b * p.heads + h) * query_tiles + tile) * Config::kSumFloats +
+                   warp * (Config::kSumFloats / Config::kWarps) + thread % kWarp * 4;
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int n = 0; n < kC; ++n) add_global(sum + (m * kC + n) * 4 * kWarp, dq[m][n]);
+      }
+    }
+    tile = wraps ? seeing.first : tile + 1;
+    if (wraps) ++h;
+  }
+  await_copies<0>();
+  __syncthreads();
+  finish_keys<T, Config>(task, order, shared, dk, dv);
+}
+
+/// dq = scale times the sum that the kernel above left, one block per tile of queries.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(KeysTile<kWidth>::kThreads)
+    attention_finish_kernel(const __grid_constant__ AttentionBackwardTask task) {
+  using Config = KeysTile<kWidth>;
+  using Tile = typename Config::Tile;
+  constexpr int kC = Config::kColumns / 8;
+  __shared__ __align__(128) char shared[Config::kQueryBytes];
+  const AttentionProblem& p = task.problem;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int tiles = task.padded_queries / Config::kQueries;
+  const int head = static_cast<int>(blockIdx.x) / tiles;
+  const int first_query = static_cast<int>(blockIdx.x) % tiles * Config::kQueries;
+  const float* sum = task.dq_sum + static_cast<std::int64_t>(blockIdx.x) * Config::kSumFloats +
+                     warp * (Config::kSumFloats / Config::kWarps) + lane * 4;
+  Vector<float, 4> part[Config::kM][kC];
+#pragma unroll
+  for (int m = 0; m < Config::kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kC; ++n) part[m][n] = load_vector<4>(sum + (m * kC + n) * 4 * kWarp);
+  }
+#pragma unroll
+  for (int m = 0; m < Config::kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kC; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = (warp % 4 * Config::kM + m) * 16 + half * 8 + lane / 4;
+        *reinterpret_cast<std::uint32_t*>(shared + Tile::offset(row, warp / 4 * kC + n) + lane % 4 * 4) =
+            pack_pair<T>(part[m][n].at[2 * half] * p.scale, part[m][n].at[2 * half + 1] * p.scale);
+      }
+    }
+  }
+  __syncthreads();
+  T* to = const_cast<T*>(head_of<T>(task.dq, head / p.heads, head % p.heads)) +
+          static_cast<std::int64_t>(first_query) * task.dq.row;
+  constexpr int kRows = Config::kQueries / Config::kWarps;
+  store_rows<T, Tile, kRows>(shared, warp * kRows, to, task.dq, p.queries - first_query, p.depth);
+}
+
+template <class T, int kWidth>
+void run_backward_keys(const AttentionBackwardTask& task, const Stream& stream) {
+  using Config = KeysTile<kWidth>;
+  const AttentionProblem& p = task.problem;
+  const int tiles = static_cast<int>(ceil_div(p.keys, Config::kKeys));
+  const BlockOrder order = block_order(tiles, p.batch * p.key_heads, std::int64_t{8} * p.queries * p.depth * p.group);
+  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(tiles * p.batch * p.key_heads)),
+                          .block = dim3(Config::kThreads),
+                          .shared_bytes = Config::kSharedBytes};
+  if (p.drops) {
+    launch("attention", attention_keys_kernel<T, kWidth, true>, shape, stream, task, order);
+  } else {
+    launch("attention", attention_keys_kernel<T, kWidth, false>, shape, stream, task, order);
+  }
+}
+
+template <class T, int kWidth>
+void run_backward_finish(const AttentionBackwardTask& task, const Stream& stream) {
+  const AttentionProblem& p = task.problem;
+  const int tiles = task.padded_queries / KeysTile<kWidth>::kQueries;
+  launch("attention", attention_finish_kernel<T, kWidth>,
+         {.grid = dim3(static_cast<unsigned>(tiles * p.batch * p.heads)), .block = dim3(KeysTile<kWidth>::kThreads)},
+         stream, task);
+}
+
+}  // namespace trinix::cuda

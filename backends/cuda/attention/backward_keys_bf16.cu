@@ -1,0 +1,12 @@
+#include <trinix/backends/cuda/attention/backward_keys.cuh>
+
+namespace trinix::cuda {
+
+template void run_backward_keys<bfloat16, 64>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_finish<bfloat16, 64>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_keys<bfloat16, 96>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_finish<bfloat16, 96>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_keys<bfloat16, 128>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_finish<bfloat16, 128>(const AttentionBackwardTask&, const Stream&);
+
+}  // namespace trinix::cuda

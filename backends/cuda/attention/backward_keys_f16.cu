@@ -1,0 +1,12 @@
+#include <trinix/backends/cuda/attention/backward_keys.cuh>
+
+namespace trinix::cuda {
+
+template void run_backward_keys<float16, 64>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_finish<float16, 64>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_keys<float16, 96>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_finish<float16, 96>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_keys<float16, 128>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_finish<float16, 128>(const AttentionBackwardTask&, const Stream&);
+
+}  // namespace trinix::cuda

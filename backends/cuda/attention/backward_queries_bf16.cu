@@ -1,0 +1,9 @@
+#include <trinix/backends/cuda/attention/backward_queries.cuh>
+
+namespace trinix::cuda {
+
+template void run_backward_queries<bfloat16, 64>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_queries<bfloat16, 96>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_queries<bfloat16, 128>(const AttentionBackwardTask&, const Stream&);
+
+}  // namespace trinix::cuda
