@@ -8,12 +8,7 @@ namespace trinix::tools {
 
 void require_machine(const TrainConfig& config) {
   static_cast<void>(backend_of(Device::parse(config.device)));
-  const DType dtype = parse_dtype(config.dtype);
-  if (dtype == DType::bf16) {
-    detail::fail<ConfigError>(
-        "train", "--dtype {} needs master weights, which this version does not have yet: use f32 or f64", config.dtype);
-  }
-  if (dtype == DType::f16) {
+  if (parse_dtype(config.dtype) == DType::f16) {
     detail::fail<ConfigError>("train",
                               "--dtype f16 needs its losses scaled, which this version does not do: use bf16, which "
                               "has the range of f32");

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -34,45 +35,66 @@ TrainingStep::TrainingStep(nn::Gpt& model, optim::AdamW& optimizer, const DataSe
       parameters_(model.parameters()),
       device_(parameters_.front().device()),
       loader_(data, options.rows * options.grad_accum, options.block, device_),
-      loss_(zeros({}, {DType::f64, device_})) {}
+      graph_(device_, [this](const std::vector<Tensor>&) { return work(); }) {
+  for (int i = 0; i < 2; ++i) free_.push_back(std::make_unique<Slot>(device_));
+}
 
-void TrainingStep::forward_backward() {
+std::vector<Tensor> TrainingStep::work() {
   optimizer_.zero_grad();
-  zero_(loss_);
   const double share = 1.0 / static_cast<double>(options_.grad_accum);
+  Tensor total;
   for (std::int64_t i = 0; i < options_.grad_accum; ++i) {
     const Tensor inputs = loader_.batch().inputs.narrow(0, i * options_.rows, options_.rows);
     const Tensor targets = loader_.batch().targets.narrow(0, i * options_.rows, options_.rows);
     const Tensor loss = model_.loss(inputs, targets);
     loss.backward(full_like(loss, share));
-    add_(loss_, loss.detach().to(DType::f64) * share);
+    const Tensor part = loss.detach().to(DType::f64) * share;
+    total = total.defined() ? total + part : part;
   }
+  // The norm stays on the device: there the gradients are clipped, and the update is left out when it is not finite.
+  const Tensor norm = optim::grad_norm_tensor(parameters_);
+  const double limit = options_.clip > 0 ? options_.clip : std::numeric_limits<double>::infinity();
+  optimizer_.step({.norm = norm, .max_norm = limit});
+  return {total, norm};
 }
 
 void TrainingStep::start(const Start& start) {
   loader_.load_random(Split::train, options_.seed, start.data_position);
   optimizer_.set_lr(start.lr);
-  StepResult result{.step = start.step, .lr = start.lr};
-  forward_backward();
-  result.loss = loss_.item<double>();
-  result.grad_norm = optim::grad_norm(parameters_);
-  check_finite(result);
-  const double scale = options_.clip > 0 ? optim::clip_scale(result.grad_norm, options_.clip) : 1.0;
-  optimizer_.step({.grad_scale = scale});
-  pending_.push_back(result);
+  const std::vector<Tensor>& measured = graph_();
+  std::unique_ptr<Slot> slot = std::move(free_.back());
+  free_.pop_back();
+  slot->result = {.step = start.step, .lr = start.lr};
+  slot->loss.download(measured[0]);
+  slot->norm.download(measured[1]);
+  pending_.push_back(std::move(slot));
 }
 
-std::vector<StepResult> TrainingStep::finished(bool) { return std::exchange(pending_, {}); }
+std::vector<StepResult> TrainingStep::finished(bool all) {
+  const std::size_t left_running = all || device_.is_cpu() ? 0 : 1;
+  std::vector<StepResult> results;
+  while (pending_.size() > left_running) {
+    Slot& slot = *pending_.front();
+    slot.loss.wait();
+    slot.norm.wait();
+    slot.result.loss = *static_cast<const double*>(slot.loss.data());
+    slot.result.grad_norm = *static_cast<const double*>(slot.norm.data());
+    check_finite(slot.result, pending_.size() == 1);
+    results.push_back(slot.result);
+    free_.push_back(std::move(pending_.front()));
+    pending_.pop_front();
+  }
+  return results;
+}
 
-void TrainingStep::check_finite(const StepResult& result) const {
+void TrainingStep::check_finite(const StepResult& result, bool is_newest) const {
   if (!std::isfinite(result.loss)) {
-    fail<AutogradError>("train", "the loss of step {} is {}; nothing was changed, the last checkpoint is good",
-                        result.step, result.loss);
+    fail<AutogradError>("train", "the loss of step {} is {}; the last checkpoint is good", result.step, result.loss);
   }
   if (!std::isfinite(result.grad_norm)) {
-    fail<AutogradError>("train",
-                        "the gradient of {} at step {} is not finite; nothing was changed, the last checkpoint is good",
-                        bad_gradient(model_), result.step);
+    // The gradients of a step that another one has followed are gone.
+    fail<AutogradError>("train", "the gradient of {} at step {} is not finite; the last checkpoint is good",
+                        is_newest ? bad_gradient(model_) : std::string("a parameter"), result.step);
   }
 }
 

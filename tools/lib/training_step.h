@@ -1,10 +1,11 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
+#include <trinix/autograd/step_graph.h>
 #include <trinix/core/pinned_buffer.h>
 #include <trinix/layers/gpt.h>
 #include <trinix/optim/adamw.h>
@@ -31,11 +32,12 @@ struct StepResult {
   double grad_norm = 0;  ///< before clipping
 };
 
-/// Queues steps on the model's device. On the CPU a step is done when start() returns. On a card it has only been
-/// queued; its results come back while the next one runs, so that the card never waits for the host.
+/// Queues steps on the model's device. On the CPU a step is done when start() returns. On a card, where it is captured
+/// as one piece of work, it has only been queued; its results come back while the next one runs, so that the card never
+/// waits for the host.
 class TrainingStep {
  public:
-  /// All three must outlive it.
+  /// All three, and the model's generator, must outlive it.
   TrainingStep(nn::Gpt& model, optim::AdamW& optimizer, const DataSet& data, const TrainingStepOptions& options);
 
   struct Start {
@@ -43,21 +45,31 @@ class TrainingStep {
     double lr = 0;
     std::uint64_t data_position = 0;  ///< rows drawn before
   };
-  /// @throws AutogradError on the CPU as finished(); then neither parameters nor optimizer have been touched
+  /// After each, finished() must be called before the next.
   void start(const Start& start);
 
   /// Results of the steps started so far and not reported yet, oldest first; waits for them. Unless `all`, the newest
   /// is left running where the device works by itself.
-  /// @throws AutogradError naming the step when its loss or a gradient was not finite. On a card the optimizer may
-  ///   have gone on by then: the parameters must not be saved
+  /// @throws AutogradError naming the step when its loss or a gradient was not finite, and the parameter where that is
+  ///   still known. The step has then changed no parameter, but the optimizer has counted it, and a later step may have
+  ///   run: nothing of it should be saved
   [[nodiscard]] std::vector<StepResult> finished(bool all);
 
   /// Tokens that one step learns from.
   [[nodiscard]] std::int64_t tokens() const { return options_.rows * options_.block * options_.grad_accum; }
 
  private:
-  void forward_backward();
-  void check_finite(const StepResult& result) const;
+  /// The work of a step on the device. @returns its loss and the norm of its gradients, not read
+  [[nodiscard]] std::vector<Tensor> work();
+  void check_finite(const StepResult& result, bool is_newest) const;
+
+  /// Room for the numbers of one step on their way to the host.
+  struct Slot {
+    StepResult result;
+    PinnedBuffer loss;
+    PinnedBuffer norm;
+    explicit Slot(Device device) : loss(sizeof(double), device), norm(sizeof(double), device) {}
+  };
 
   nn::Gpt& model_;
   optim::AdamW& optimizer_;
@@ -65,8 +77,9 @@ class TrainingStep {
   std::vector<Tensor> parameters_;
   Device device_;
   BatchLoader loader_;
-  Tensor loss_;  // of all forward passes of the step, in f64
-  std::vector<StepResult> pending_;
+  StepGraph graph_;
+  std::deque<std::unique_ptr<Slot>> pending_;  // oldest first
+  std::vector<std::unique_ptr<Slot>> free_;
 };
 
 }  // namespace trinix::tools

@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Times on a GPU, in PyTorch, what bench/gpu_bench.cpp times here. bench/gpu runs both in turn.
+
+    python3 bench/peers/torch_gpu.py [--only gpt2,char,...] [--json FILE] [--quick] [--max-autotune]
+
+The protocol is the same on both sides: random inputs (never zeros), warm-up, then the median of at least 20 runs. A run
+is as many iterations as take some milliseconds, between two synchronisations, over buffers that together exceed the L2
+cache. PyTorch gets its best forms: autocast to bf16 over f32 parameters, fused AdamW, SDPA, set_to_none.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+torch.backends.cuda.matmul.allow_tf32 = True
+DEVICE = "cuda"
+RESULTS = []
+
+
+def measure(work, iterations=1, warm_up=5, runs=20):
+    """Median and best seconds of one call of work(i)."""
+    for i in range(warm_up):
+        work(i)
+    torch.cuda.synchronize()
+    times = []
+    count = 0
+    for _ in range(runs):
+        start = time.perf_counter()
+        for _ in range(iterations):
+            work(count)
+            count += 1
+        torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) / iterations)
+    return statistics.median(times), min(times)
+
+
+def report(workload, variant, seconds, **more):
+    median, best = seconds
+    row = {"workload": workload, "variant": "torch " + variant, "ms": median * 1e3, "best_ms": best * 1e3, **more}
+    RESULTS.append(row)
+    print(json.dumps(row), flush=True)
+
+
+class Block(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.heads, self.dropout = c["heads"], c["dropout"]
+        width, bias = c["width"], c["bias"]
+        self.gelu = c["gelu"]
+        self.ln_1 = nn.LayerNorm(width, bias=bias)
+        self.c_attn = nn.Linear(width, 3 * width, bias=bias)
+        self.c_proj = nn.Linear(width, width, bias=bias)
+        self.ln_2 = nn.LayerNorm(width, bias=bias)
+        self.c_fc = nn.Linear(width, 4 * width, bias=bias)
+        self.mlp_proj = nn.Linear(4 * width, width, bias=bias)
+        self.drop = nn.Dropout(c["dropout"])
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (p.view(b, t, self.heads, c // self.heads).transpose(1, 2) for p in self.c_attn(self.ln_1(x)).split(c, 2))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True)
+        x = x + self.drop(self.c_proj(y.transpose(1, 2).contiguous().view(b, t, c)))
+        return x + self.drop(self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate=self.gelu)))
+
+
+class Gpt(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.wte = nn.Embedding(c["vocab"], c["width"])
+        self.wpe = nn.Embedding(c["block"], c["width"])
+        self.drop = nn.Dropout(c["dropout"])
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c["layers"]))
+        self.ln_f = nn.LayerNorm(c["width"], bias=c["bias"])
+        self.head = nn.Linear(c["width"], c["vocab"], bias=False)
+        self.head.weight = self.wte.weight
+        for p in self.parameters():
+            if p.dim() >= 2:
+                nn.init.normal_(p, std=0.02)
+
+    def forward(self, ids, targets):
+        x = self.drop(self.wte(ids) + self.wpe(torch.arange(ids.shape[1], device=ids.device)))
+        for block in self.blocks:
+            x = block(x)
+        logits = self.head(self.ln_f(x))
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+
+
+GPT2 = dict(vocab=50304, block=1024, layers=12, heads=12, width=768, dropout=0.0, bias=True, gelu="tanh", batch=32)
+CHAR = dict(vocab=65, block=256, layers=6, heads=6, width=384, dropout=0.2, bias=False, gelu="none", batch=64)
+
+
+def training_step(workload, c, variant, compile_mode=None, backend=None, runs=20, iterations=2, warm_up=8):
+    torch.manual_seed(1)
+    torch._dynamo.reset()
+    model = Gpt(c).to(DEVICE)
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.99), fused=True)
+    run = model if compile_mode is None else torch.compile(model, mode=compile_mode)
+    batches = [
+        [torch.randint(0, c["vocab"], (c["batch"], c["block"]), device=DEVICE) for _ in range(2)] for _ in range(4)
+    ]
+
+    def step(i):
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cuda", dtype=torch.bfloat16), sdpa_kernel(backend) if backend else contextlib.nullcontext():
+            loss = run(*batches[i % len(batches)])
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    torch.cuda.reset_peak_memory_stats()
+    seconds = measure(step, iterations, warm_up, runs)
+    tokens = c["batch"] * c["block"]
+    report(workload, variant, seconds, tokens_per_second=tokens / seconds[0],
+           peak_gib=torch.cuda.max_memory_allocated() / 2**30)
+    del model, optimizer, run, batches
+    torch.cuda.empty_cache()
+
+
+def gpt2(args):
+    cudnn = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    training_step("gpt2", GPT2, "eager")
+    training_step("gpt2", GPT2, "compiled, cuDNN attention", "default", cudnn)
+    if not args.quick:
+        training_step("gpt2", GPT2, "compiled", "default")
+    if args.max_autotune:
+        training_step("gpt2", GPT2, "compiled max-autotune, cuDNN attention", "max-autotune", cudnn)
+
+
+def char(args):
+    training_step("char", CHAR, "eager", iterations=5)
+    training_step("char", CHAR, "compiled", "default", iterations=5)
+    training_step("char", CHAR, "compiled, CUDA graphs", "reduce-overhead", iterations=5)
+
+
+def attention(args):
+    b, h, s, d = 32, 12, 1024, 64
+    sets = [[torch.randn(b, h, s, d, device=DEVICE, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
+            for _ in range(2)]
+    dy = torch.randn(b, h, s, d, device=DEVICE, dtype=torch.bfloat16)
+    flops = 4 * b * h * s * s * d / 2
+    for backend, name in [(SDPBackend.CUDNN_ATTENTION, "cuDNN"), (SDPBackend.FLASH_ATTENTION, "flash"),
+                          (SDPBackend.EFFICIENT_ATTENTION, "efficient"), (SDPBackend.MATH, "math")]:
+        if args.quick and name in ("math", "efficient"):
+            continue
+
+        def forward(i):
+            with torch.no_grad():
+                F.scaled_dot_product_attention(*sets[i % 2], is_causal=True)
+
+        def both(i):
+            y = F.scaled_dot_product_attention(*sets[i % 2], is_causal=True)
+            torch.autograd.grad(y, sets[i % 2], dy)
+
+        try:
+            with sdpa_kernel(backend):
+                forward_s = measure(forward, 5)
+                both_s = measure(both, 5)
+        except RuntimeError as error:
+            print(f"# SDPA {name} cannot: {str(error).splitlines()[0]}", flush=True)
+            continue
+        report("attention_forward", f"SDPA {name}", forward_s, tflops=1e-12 * flops / forward_s[0])
+        report("attention", f"SDPA {name}", both_s, tflops=1e-12 * 3.5 * flops / both_s[0])
+
+
+def cross_entropy(args):
+    rows, vocab = 16384, 50304
+    logits = torch.randn(rows, vocab, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
+    targets = torch.randint(0, vocab, (rows,), device=DEVICE)
+    touched = 2 * 2 * rows * vocab
+    compiled = torch.compile(lambda x, t: F.cross_entropy(x.float(), t))
+    for name, loss in [("eager", lambda x, t: F.cross_entropy(x, t)), ("compiled", compiled)]:
+        seconds = measure(lambda i: torch.autograd.grad(loss(logits, targets), logits), 3)
+        report("cross_entropy", name, seconds, gb_per_second=1e-9 * touched / seconds[0])
+
+
+def adamw(args):
+    total = 124_475_904
+    for tensors in (150, 10_000):
+        size = total // tensors
+        params = [torch.randn(size, device=DEVICE).requires_grad_() for _ in range(tensors)]
+        for p in params:
+            p.grad = torch.randn_like(p)
+        optimizer = torch.optim.AdamW(params, lr=1e-4, fused=True)
+        seconds = measure(lambda i: optimizer.step(), 3, warm_up=3)
+        report(f"adamw_{tensors}", "fused, all f32", seconds, gb_per_second=1e-9 * 28 * size * tensors / seconds[0])
+        del params, optimizer
+        torch.cuda.empty_cache()
+
+
+def eager_add(args):
+    a = torch.randn(16, device=DEVICE, requires_grad=True)
+    b = torch.randn(16, device=DEVICE, requires_grad=True)
+    adds = 1000
+    times = []
+    for run in range(30):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(adds):
+            a + b
+        times.append((time.perf_counter() - start) / adds)
+    report("eager_add", "eager, from Python", (statistics.median(times[5:]), min(times[5:])))
+
+
+def ceilings(args):
+    source = [torch.randn(2**28, device=DEVICE, dtype=torch.bfloat16) for _ in range(2)]
+    target = [torch.empty_like(s) for s in source]
+    seconds = measure(lambda i: target[i % 2].copy_(source[i % 2]), 5)
+    report("copy", "copy_", seconds, gb_per_second=1e-9 * 2 * 2 * 2**28 / seconds[0])
+    n = 4096
+    a, b = ([torch.randn(n, n, device=DEVICE, dtype=torch.bfloat16) for _ in range(3)] for _ in range(2))
+    c = torch.empty(n, n, device=DEVICE, dtype=torch.bfloat16)
+    seconds = measure(lambda i: torch.mm(a[i % 3], b[i % 3], out=c), 10)
+    report("matmul", "mm", seconds, tflops=1e-12 * 2 * n**3 / seconds[0])
+
+
+WORKLOADS = dict(ceilings=ceilings, gpt2=gpt2, char=char, attention=attention, cross_entropy=cross_entropy, adamw=adamw,
+                 eager_add=eager_add)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(WORKLOADS), help="some of " + ", ".join(WORKLOADS))
+    parser.add_argument("--json", help="file for the results")
+    parser.add_argument("--quick", action="store_true", help="leave out the slower variants")
+    parser.add_argument("--max-autotune", action="store_true", help="the GPT-2 step with mode max-autotune, minutes long")
+    args = parser.parse_args()
+    print(f"# torch {torch.__version__} on {torch.cuda.get_device_name()}", flush=True)
+    for name in args.only.split(","):
+        WORKLOADS[name](args)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as out:
+            json.dump({"torch": torch.__version__, "card": torch.cuda.get_device_name(), "results": RESULTS}, out, indent=1)
+
+
+if __name__ == "__main__":
+    main()
