@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <trinix/backends/cuda/check.h>
+#include <trinix/backends/cuda/properties.h>
 #include <trinix/core/backend.h>
 
 /// @file
@@ -32,9 +33,6 @@ void launch(const char* op, void (*kernel)(Params...), const LaunchShape& shape,
   kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(stream.native)>>>(Params(args)...);
   check(cudaGetLastError(), op);
 }
-
-/// Number of multiprocessors of the stream's device.
-[[nodiscard]] int multiprocessors(const Stream& stream);
 
 [[nodiscard]] inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 

@@ -108,6 +108,16 @@ __global__ void __launch_bounds__(kMapThreads)
 
 namespace internal {
 
+/// A walk in several dims counts in 32 bits. @throws ShapeError for more elements than that.
+inline void check_indexable(const char* op, int rank, std::int64_t elements) {
+  if (rank > 1 && elements >= (std::int64_t{1} << 32)) {
+    trinix::detail::fail<ShapeError>(op,
+                                     "{} elements in more than one piece are more than a CUDA kernel here can index; "
+                                     "make the tensors contiguous",
+                                     elements);
+  }
+}
+
 /// Whether every view can be walked kVector elements at a time.
 template <int kViews>
 bool fits_vectors(const Walk<kViews>& w, const std::array<const View*, kViews>& views, int count) {
@@ -170,12 +180,7 @@ void map(const char* op, const Stream& stream, F f, const std::array<const View*
   const auto w = make_walk<kViews>(views);
   const std::int64_t total = w.inner() * w.rows();
   if (total == 0) return;
-  if (w.rank > 1 && total >= (std::int64_t{1} << 32)) {
-    trinix::detail::fail<ShapeError>(op,
-                                     "{} elements in more than one piece are more than a CUDA kernel here can index; "
-                                     "make the tensors contiguous",
-                                     total);
-  }
+  internal::check_indexable(op, w.rank, total);
   constexpr int kWide = std::min({kPerAccess<R>, kPerAccess<T>...});
   const auto with_width = [&]<int kVector>(auto function) {
     using G = decltype(function);

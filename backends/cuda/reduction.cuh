@@ -6,8 +6,10 @@
 
 /// @file
 /// Reduces any dims of a strided tensor with a monoid: a struct with
-///   State; identity(); add(State, value, index); merge(State, State); finish(State, count) -> result.
-/// Partial results are combined in a fixed order: the result does not vary from run to run.
+///   State; identity(); add(State, value, index); merge(State, State); finish(State, count) -> result;
+/// merge is commutative. A monoid that depends on the output has a member of_output(i), which returns the one for
+/// output i, counted in row-major order. Partial results are combined in a fixed order: the result does not vary from
+/// run to run.
 
 namespace trinix::cuda {
 
@@ -43,22 +45,47 @@ inline ReductionGeometry split_dims(const View& x, const View& out) {
 
 }  // namespace internal
 
+template <class M>
+__device__ M monoid_of_output(M monoid, [[maybe_unused]] std::int64_t output) {
+  if constexpr (requires { monoid.of_output(output); }) {
+    return monoid.of_output(output);
+  } else {
+    return monoid;
+  }
+}
+
+/// Elements begin, begin + step, ... below end of one output. Four states at a time: the loads do not wait for one
+/// another, and sums lose fewer digits.
+template <class M, class T>
+__device__ typename M::State accumulate(const ReductionGeometry& g, const M& monoid, const T* x, std::int64_t begin,
+                                        std::int64_t end, std::int64_t step) {
+  typename M::State states[4] = {monoid.identity(), monoid.identity(), monoid.identity(), monoid.identity()};
+  const auto value = [&](std::int64_t i) {
+    std::int64_t at[1];
+    g.reduced.offsets(i, at);
+    return widen(x[at[0]]);
+  };
+  std::int64_t i = begin;
+  for (; i + 3 * step < end; i += 4 * step) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) states[k] = monoid.add(states[k], value(i + k * step), i + k * step);
+  }
+  for (; i < end; i += step) states[0] = monoid.add(states[0], value(i), i);
+  return monoid.merge(monoid.merge(states[0], states[1]), monoid.merge(states[2], states[3]));
+}
+
 /// One block of kThreads per output and split: for inputs that lie behind one another.
 template <int kThreads, class M, class T>
 __global__ void __launch_bounds__(kThreads)
-    reduce_rows_kernel(ReductionGeometry g, M monoid, const T* x, std::int64_t chunk, typename M::State* partial) {
+    reduce_rows_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t chunk, typename M::State* partial) {
   using State = typename M::State;
   __shared__ State shared[kThreads / kWarp];
+  const M monoid = monoid_of_output(monoids, blockIdx.x);
   std::int64_t offsets[2];
   g.kept.offsets(blockIdx.x, offsets);
   const std::int64_t begin = blockIdx.y * chunk;
   const std::int64_t end = begin + chunk < g.count ? begin + chunk : g.count;
-  State state = monoid.identity();
-  for (std::int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    std::int64_t at[1];
-    g.reduced.offsets(i, at);
-    state = monoid.add(state, widen(x[offsets[0] + at[0]]), i);
-  }
+  State state = accumulate(g, monoid, x + offsets[0], begin + threadIdx.x, end, kThreads);
   state = block_combine<kThreads>(
       state, [&](const State& a, const State& b) { return monoid.merge(a, b); }, shared);
   if (threadIdx.x == 0) partial[static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y] = state;
@@ -66,32 +93,35 @@ __global__ void __launch_bounds__(kThreads)
 
 /// One thread per output and split, neighbours reading neighbours: for column sums.
 template <class M, class T>
-__global__ void reduce_columns_kernel(ReductionGeometry g, M monoid, const T* x, std::int64_t chunk,
+__global__ void reduce_columns_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t chunk,
                                       typename M::State* partial) {
-  using State = typename M::State;
   const std::int64_t output = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (output >= g.outputs) return;
+  const M monoid = monoid_of_output(monoids, output);
   std::int64_t offsets[2];
   g.kept.offsets(output, offsets);
   const std::int64_t begin = blockIdx.y * chunk;
   const std::int64_t end = begin + chunk < g.count ? begin + chunk : g.count;
-  State state = monoid.identity();
-#pragma unroll 4
-  for (std::int64_t i = begin; i < end; ++i) {
-    std::int64_t at[1];
-    g.reduced.offsets(i, at);
-    state = monoid.add(state, widen(x[offsets[0] + at[0]]), i);
-  }
-  partial[output * gridDim.y + blockIdx.y] = state;
+  partial[output * gridDim.y + blockIdx.y] = accumulate(g, monoid, x + offsets[0], begin, end, 1);
 }
 
-template <class M, class R>
-__global__ void finish_reduction_kernel(ReductionGeometry g, M monoid, const typename M::State* partial,
+/// kLanes threads (1 or a warp) per output merge its splits.
+template <int kLanes, class M, class R>
+__global__ void finish_reduction_kernel(ReductionGeometry g, M monoids, const typename M::State* partial,
                                         std::int64_t splits, R* out, bool accumulate) {
-  const std::int64_t output = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  using State = typename M::State;
+  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t output = thread / kLanes;
   if (output >= g.outputs) return;
-  auto state = monoid.identity();
-  for (std::int64_t s = 0; s < splits; ++s) state = monoid.merge(state, partial[output * splits + s]);
+  const M monoid = monoid_of_output(monoids, output);
+  State state = monoid.identity();
+  for (std::int64_t s = thread % kLanes; s < splits; s += kLanes) {
+    state = monoid.merge(state, partial[output * splits + s]);
+  }
+  if constexpr (kLanes > 1) {
+    state = warp_combine(state, [&](const State& a, const State& b) { return monoid.merge(a, b); });
+    if (thread % kLanes != 0) return;
+  }
   std::int64_t offsets[2];
   g.kept.offsets(output, offsets);
   R& to = out[offsets[1]];
@@ -107,12 +137,19 @@ __global__ void finish_reduction_kernel(ReductionGeometry g, M monoid, const typ
 template <class T, class R, class M>
 void reduce(const char* op, M monoid, const View& x, const View& out, bool accumulate, const Stream& stream) {
   using State = typename M::State;
+  constexpr int kThreads = 256;
   const ReductionGeometry g = internal::split_dims(x, out);
   if (g.outputs == 0) return;
-  // Enough blocks to fill the card several times over, each with enough to do.
-  constexpr int kThreads = 256;
-  const std::int64_t wanted = 132 * 8;
   const std::int64_t units = g.column_major ? ceil_div(g.outputs, kThreads) : g.outputs;
+  if (units > INT32_MAX || (g.reduced.rank > 1 && g.count > UINT32_MAX) ||
+      (g.kept.rank > 1 && g.outputs > UINT32_MAX)) {
+    trinix::detail::fail<ShapeError>(op,
+                                     "{} results of {} elements each are more than a CUDA kernel here can index; "
+                                     "reduce a part at a time",
+                                     g.outputs, g.count);
+  }
+  // Enough blocks to fill the card several times over, each with enough to do.
+  const std::int64_t wanted = multiprocessors(stream) * std::int64_t{8};
   const std::int64_t least = g.column_major ? 64 : 4096;
   const std::int64_t splits = std::clamp<std::int64_t>(std::min(wanted / units, ceil_div(g.count, least)), 1, 65535);
   const std::int64_t chunk = ceil_div(std::max<std::int64_t>(g.count, 1), splits);
@@ -129,8 +166,17 @@ void reduce(const char* op, M monoid, const View& x, const View& out, bool accum
   } else {
     launch(op, reduce_rows_kernel<kThreads, M, T>, shape, stream, g, monoid, x.as<T>(), chunk, partial);
   }
-  const LaunchShape finish{.grid = dim3(static_cast<unsigned>(ceil_div(g.outputs, kThreads))), .block = dim3(kThreads)};
-  launch(op, finish_reduction_kernel<M, R>, finish, stream, g, monoid, partial, splits, out.as<R>(), accumulate);
+  const auto finish = [&]<int kLanes>() {
+    const std::int64_t blocks = ceil_div(g.outputs * kLanes, kThreads);
+    launch(op, finish_reduction_kernel<kLanes, M, R>,
+           {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kThreads)}, stream, g, monoid, partial, splits,
+           out.as<R>(), accumulate);
+  };
+  if (splits > 4) {
+    finish.template operator()<kWarp>();
+  } else {
+    finish.template operator()<1>();
+  }
   backend.release(partial, bytes, stream.device.index);
 }
 

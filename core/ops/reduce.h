@@ -55,7 +55,7 @@ struct Variance {
   static constexpr bool kHasReference = false;
   struct Forward {
     View x;
-    View mean;  ///< written too; shape and dtype of out, which may be f32 for 16-bit storage
+    View mean;  ///< written too, row-major; shape and dtype of out, which may be f32 for 16-bit storage
     View out;
     double correction;
   };

@@ -56,7 +56,7 @@ void backward(const View& x, const View& weight, const View& mean, const View& r
               const Stream& stream) {
   if (x.numel() == 0) return;
   const bool aligned = aligned16({&x, &weight, &dsum, &dy, &dx});
-  const std::int64_t blocks = std::min<std::int64_t>(x.size(0), 132 * 4);
+  const std::int64_t blocks = std::min<std::int64_t>(x.size(0), multiprocessors(stream) * std::int64_t{4});
   const DType wide = compute_type(x.dtype);
   const std::size_t bytes = static_cast<std::size_t>(blocks * x.size(1)) * size_of(wide);
   Backend& backend = backend_of(stream.device);

@@ -111,52 +111,57 @@ struct ArgBest {
   __device__ std::int64_t finish(State s, std::int64_t) const { return s.index; }
 };
 
-/// Count, mean and sum of squared deviations, merged by the formula of Chan, Golub and LeVeque (1979), which loses no
-/// more digits than two passes over the data.
-template <class C>
-struct Moments {
+/// Sum of squared deviations from a mean that may have been rounded: the sum of the deviations, 0 for an exact mean,
+/// corrects for that (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
+template <class C, class R>
+struct Deviations {
   struct State {
-    C count;
-    C mean;
+    C sum;
     C squares;
   };
+  const R* means;
   C correction;
-  bool want_mean;
-  __device__ State identity() const { return {C(0), C(0), C(0)}; }
-  __device__ State add(State s, C v, std::int64_t) const { return merge(s, {C(1), v, C(0)}); }
-  __device__ State merge(State a, State b) const {
-    const C n = a.count + b.count;
-    if (n == 0) return a;
-    const C delta = b.mean - a.mean;
-    const C share = b.count / n;
-    return {n, a.mean + delta * share, a.squares + b.squares + delta * delta * a.count * share};
+  C mean = 0;
+  __device__ Deviations of_output(std::int64_t i) const { return {means, correction, widen(means[i])}; }
+  __device__ State identity() const { return {C(0), C(0)}; }
+  __device__ State add(State s, C v, std::int64_t) const {
+    const C d = v - mean;
+    return {s.sum + d, s.squares + d * d};
   }
+  __device__ State merge(State a, State b) const { return {a.sum + b.sum, a.squares + b.squares}; }
   __device__ C finish(State s, std::int64_t count) const {
-    if (want_mean) return count == 0 ? static_cast<C>(NAN) : s.mean;
-    return s.squares / (s.count - correction);
+    const C n = static_cast<C>(count);
+    return (s.squares - s.sum * s.sum / n) / (n - correction);
   }
 };
+
+/// Calls f.operator()<T, R>(): R is T, or f32 where 16-bit values have a wide result.
+template <class F>
+void dispatch_result(const View& x, const View& out, F f) {
+  dispatch_floating(x.dtype, "reduce", [&]<class T>() {
+    if constexpr (sizeof(T) == 2) {
+      if (out.dtype == DType::f32) return f.template operator()<T, float>();
+    }
+    f.template operator()<T, T>();
+  });
+}
 
 template <ReduceFn kFn, class T, class R>
 void run(const Reduce::Forward& args, const Stream& stream) {
   reduce<T, R>("reduce", Monoid<compute_t<R>, kFn>(), args.x, args.out, args.accumulate, stream);
 }
 
-/// Sums and products: i64 for integers and booleans.
-template <ReduceFn kFn>
-void run_widening(const Reduce::Forward& args, const Stream& stream) {
-  dispatch_all(args.x.dtype, "reduce", [&]<class T>() {
-    using R = std::conditional_t<std::is_integral_v<T>, std::int64_t, T>;
-    run<kFn, T, R>(args, stream);
-  });
-}
-template <ReduceFn kFn>
-void run_same(const Reduce::Forward& args, const Stream& stream) {
-  dispatch_all(args.x.dtype, "reduce", [&]<class T>() { run<kFn, T, T>(args, stream); });
-}
 template <ReduceFn kFn>
 void run_floating(const Reduce::Forward& args, const Stream& stream) {
-  dispatch_floating(args.x.dtype, "reduce", [&]<class T>() { run<kFn, T, T>(args, stream); });
+  dispatch_result(args.x, args.out, [&]<class T, class R>() { run<kFn, T, R>(args, stream); });
+}
+/// Integers and booleans with a result of R, or of their own type where R is void.
+template <ReduceFn kFn, class R>
+void run_any(const Reduce::Forward& args, const Stream& stream) {
+  if (is_floating(args.x.dtype)) return run_floating<kFn>(args, stream);
+  dispatch_all(args.x.dtype, "reduce", [&]<class T>() {
+    if constexpr (std::is_integral_v<T>) run<kFn, T, std::conditional_t<std::is_void_v<R>, T, R>>(args, stream);
+  });
 }
 template <ReduceFn kFn>
 void run_logical(const Reduce::Forward& args, const Stream& stream) {
@@ -166,15 +171,15 @@ void run_logical(const Reduce::Forward& args, const Stream& stream) {
 void reduce_forward(const Reduce::Forward& args, const Stream& stream) {
   switch (args.fn) {
     case ReduceFn::sum:
-      return run_widening<ReduceFn::sum>(args, stream);
+      return run_any<ReduceFn::sum, std::int64_t>(args, stream);
     case ReduceFn::prod:
-      return run_widening<ReduceFn::prod>(args, stream);
+      return run_any<ReduceFn::prod, std::int64_t>(args, stream);
     case ReduceFn::mean:
       return run_floating<ReduceFn::mean>(args, stream);
     case ReduceFn::max:
-      return run_same<ReduceFn::max>(args, stream);
+      return run_any<ReduceFn::max, void>(args, stream);
     case ReduceFn::min:
-      return run_same<ReduceFn::min>(args, stream);
+      return run_any<ReduceFn::min, void>(args, stream);
     case ReduceFn::any:
       return run_logical<ReduceFn::any>(args, stream);
     case ReduceFn::all:
@@ -184,8 +189,8 @@ void reduce_forward(const Reduce::Forward& args, const Stream& stream) {
     case ReduceFn::sum_abs:
       return run_floating<ReduceFn::sum_abs>(args, stream);
     case ReduceFn::logsumexp:
-      return dispatch_floating(args.x.dtype, "reduce", [&]<class T>() {
-        reduce<T, T>("reduce", LogSumExp<compute_t<T>>(), args.x, args.out, false, stream);
+      return dispatch_result(args.x, args.out, [&]<class T, class R>() {
+        reduce<T, R>("reduce", LogSumExp<compute_t<T>>(), args.x, args.out, false, stream);
       });
   }
 }
@@ -202,11 +207,11 @@ void arg_reduce_forward(const ArgReduce::Forward& args, const Stream& stream) {
 }
 
 void variance_forward(const Variance::Forward& args, const Stream& stream) {
-  dispatch_floating(args.x.dtype, "variance", [&]<class T>() {
-    using C = compute_t<T>;
-    const C correction = static_cast<C>(args.correction);
-    reduce<T, T>("variance", Moments<C>{correction, true}, args.x, args.mean, false, stream);
-    reduce<T, T>("variance", Moments<C>{correction, false}, args.x, args.out, false, stream);
+  dispatch_result(args.x, args.out, [&]<class T, class R>() {
+    using C = compute_t<R>;
+    reduce<T, R>("variance", Monoid<C, ReduceFn::mean>(), args.x, args.mean, false, stream);
+    const Deviations<C, R> deviations{args.mean.as<R>(), static_cast<C>(args.correction)};
+    reduce<T, R>("variance", deviations, args.x, args.out, false, stream);
   });
 }
 
