@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) softmax_kernel(RowGeometry g, const 
   }
 }
 
-/// softmax: dx = y (dy - sum(dy y)); log-softmax: dx = dy - exp(y) sum(dy).
+/// softmax: dx = y (dy - sum(dy y)); log-softmax: dx = dy - exp(y) sum(dy), and 0 where all of a row is -inf.
 template <int kThreads, class T>
 __global__ void __launch_bounds__(kThreads)
     softmax_backward_kernel(RowGeometry g, const T* y, const T* dy, T* dx, bool log_form) {
@@ -84,10 +84,19 @@ __global__ void __launch_bounds__(kThreads)
     sum += log_form ? d : d * widen(y[at[0] + i * g.steps[0]]);
   }
   sum = block_combine<kThreads>(sum, Plus(), shared);
+  bool constant = false;
+  if (log_form) {  // a row of only -inf; as a rule a thread sees at its first element that it is none
+    bool finite = false;
+    for (std::int64_t i = threadIdx.x; i < g.length && !finite; i += kThreads) {
+      finite = widen(y[at[0] + i * g.steps[0]]) != -static_cast<C>(INFINITY);
+    }
+    constant = __syncthreads_or(finite ? 1 : 0) == 0;
+  }
   for (std::int64_t i = threadIdx.x; i < g.length; i += kThreads) {
     const C d = widen(dy[at[1] + i * g.steps[1]]);
     const C v = widen(y[at[0] + i * g.steps[0]]);
-    dx[at[2] + i * g.steps[2]] = narrow_to<T>(log_form ? d - exp(v) * sum : v * (d - sum));
+    const C gradient = log_form ? d - exp(v) * sum : v * (d - sum);
+    dx[at[2] + i * g.steps[2]] = narrow_to<T>(constant ? C(0) : gradient);
   }
 }
 
