@@ -143,7 +143,10 @@ Tensor Gpt::forward(const Tensor& ids, const GptForwardOptions& options) const {
   return lm_head_->forward(ln_f_->add_and_norm(stream.x, stream.branch).second);
 }
 
-Tensor Gpt::loss(const Tensor& ids, const Tensor& targets) const { return cross_entropy(forward(ids), targets); }
+Tensor Gpt::loss(const Tensor& ids, const Tensor& targets) const {
+  // Nobody else sees the logits, which are the largest tensor of a step: their gradient may take their place.
+  return cross_entropy(forward(ids), targets, {.overwrite_logits = true});
+}
 
 KvCache Gpt::make_cache(std::int64_t batch, std::int64_t capacity) const {
   return KvCache({.layers = config_.layers,

@@ -62,6 +62,37 @@ Tensor cross_entropy_reference(const Tensor& logits, const Tensor& targets, cons
   return total / maximum(sum(counts), ones({}, {DType::i64, targets.device()})).to(total.dtype());
 }
 
+/// @throws AutogradError for logits whose values somebody else owns.
+void check_overwritable(const Tensor& x) {
+  const auto& record = x.autograd();
+  if (record == nullptr || !record->leaf) return;
+  fail<AutogradError>("cross_entropy",
+                      "overwrite_logits was asked for logits that are a leaf of shape {}: their gradient would take "
+                      "the place of their values; leave the option out",
+                      x.shape());
+}
+
+/// For logits whose memory holds their gradient for dloss = 1. Every write is counted: what others saved of the logits
+/// is lost, and after the backward, which scales the gradient in place and gives it away, so is what this op saved.
+Tensor record_overwritten(const Impl<CrossEntropy>* impl, const Tensor& loss, const Tensor& gradient,
+                          LossReduction reduction) {
+  gradient.storage()->mark_written("cross_entropy");
+  return record("cross_entropy", loss, {gradient}, {gradient}, [impl, reduction](BackwardContext& ctx) {
+    const Tensor& dx = ctx.saved(0);
+    const Tensor dloss = ctx.grad().contiguous();
+    View factors = dloss.raw();
+    if (reduction == LossReduction::none) factors = reshaped(dloss, {dloss.numel()});
+    const std::int64_t classes = dx.size(-1);
+    impl->backward({.dloss = factors,
+                    .dlogits = reshaped(dx, {dx.numel() / classes, classes}),
+                    .reduction = reduction,
+                    .scale_only = true},
+                   stream_of(dx.device()));
+    dx.storage()->mark_written("cross_entropy");
+    ctx.give(0, dx);
+  });
+}
+
 }  // namespace
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
@@ -76,6 +107,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
   const Tensor loss = empty(one_loss ? Shape{} : targets.shape(), wide);
   const Tensor lse = empty(flat, wide);
   const Tensor count = empty({}, wide);
+  const bool overwrite = options.overwrite_logits && needs_grad({x});
   const CrossEntropy::Forward args{.logits = reshaped(x, matrix),
                                    .targets = labels.raw(),
                                    .loss = one_loss ? loss.raw() : reshaped(loss, flat),
@@ -83,10 +115,13 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
                                    .count = count.raw(),
                                    .reduction = options.reduction,
                                    .ignore_index = options.ignore_index,
-                                   .label_smoothing = options.label_smoothing};
+                                   .label_smoothing = options.label_smoothing,
+                                   .dlogits = overwrite ? reshaped(x, matrix) : View()};
   const auto* impl = KernelTable<CrossEntropy>::instance().select(args, x.device(), needs_grad({x}), kernel);
   if (impl == nullptr) return cross_entropy_reference(logits, targets, options);
+  if (overwrite) check_overwritable(x);
   impl->forward(args, stream_of(x.device()));
+  if (overwrite) return record_overwritten(impl, loss, x, options.reduction);
   return record("cross_entropy", loss, {x}, {x, labels, lse, count},
                 [impl, options, flat, matrix, one_loss](BackwardContext& ctx) {
                   const Tensor& x = ctx.saved(0);

@@ -7,8 +7,11 @@
 #include <trinix/backends/cuda/allocator.h>
 #include <trinix/backends/cuda/backend.h>
 #include <trinix/backends/cuda/check.h>
-#include <trinix/backends/cuda/graph.h>
-#include <trinix/backends/cuda/pinned.h>
+  /// Whoever waits for the card learns what its kernels found wrong; every copy to the host ends here.
+  void synchronize(int index) override {
+    refuse_in_capture("synchronize", Device::cuda(index));
+    check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
+    throw_fault(index);
 #include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/write.h>
 #include <trinix/core/backend.h>
@@ -81,9 +84,16 @@ class CudaBackend final : public Backend {
   }
 
   Stream stream(int index) override { return {Device::cuda(index), card(index).stream}; }
+<<<<<<< HEAD
   void synchronize(int index) override {
     refuse_in_capture("synchronize", Device::cuda(index));
     check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
+=======
+  /// Whoever waits for the card learns what its kernels found wrong; every copy to the host ends here.
+  void synchronize(int index) override {
+    check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
+    throw_fault(index);
+>>>>>>> ecd5dbf (cuda: indices, sorting, running sums and cross-entropy; a bad index on the card is an IndexError at the next synchronisation)
   }
 
   MemoryStats memory_stats(int index) const override {
@@ -129,13 +139,14 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  /// The card, prepared on first use: a stream, and a check that this binary has code for it.
+  /// The card, prepared on first use: a stream, a place for faults, and a check that this binary has code for it.
   Card& card(int index) {
     Card& c = *cards_[static_cast<std::size_t>(index)];
     std::call_once(c.ready, [&] {
       const DeviceGuard guard(index);
       check_has_code(index);
       check(cudaStreamCreateWithFlags(&c.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+      prepare_faults(index);
     });
     return c;
   }

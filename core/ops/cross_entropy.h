@@ -19,8 +19,13 @@ enum class LossReduction : std::uint8_t { mean, sum, none };
 ///
 /// Shapes: logits, dlogits (rows, V), row-major; targets row-major with `rows` elements, i64 or i32; lse (rows), saved
 /// for the backward; count (), the number of targets that count, also saved; loss and dloss () or, for none, (rows).
-/// lse, count, loss and dloss are f32, or f64 for f64 logits. V > 0. The forward throws IndexError for a target outside
-/// [0, V) that is not ignore_index.
+/// lse, count, loss and dloss are f32, or f64 for f64 logits. V > 0. A target outside [0, V) that is not ignore_index
+/// is an IndexError, thrown as CheckIndex describes; a device that throws it later treats the target as ignored.
+///
+/// The gradient can be had in two ways. Either the backward computes it from logits and lse; or the forward, if given
+/// `dlogits`, computes it on the way, for dloss = 1, and the backward with `scale_only` multiplies it by dloss where
+/// that is not 1. The second way may write the gradient over the logits: `dlogits` has their memory or memory of its
+/// own.
 struct CrossEntropy {
   static constexpr const char* kName = "cross_entropy";
   static constexpr bool kHasReference = true;
@@ -33,6 +38,7 @@ struct CrossEntropy {
     LossReduction reduction;
     std::int64_t ignore_index;
     double label_smoothing;
+    View dlogits = {};  ///< optional
   };
   struct Backward {
     View logits;
@@ -44,6 +50,7 @@ struct CrossEntropy {
     LossReduction reduction;
     std::int64_t ignore_index;
     double label_smoothing;
+    bool scale_only = false;  ///< only dlogits, dloss and reduction are read
   };
 };
 

@@ -1,4 +1,4 @@
-#include <trinix/backends/cpu/index.h>
+#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>

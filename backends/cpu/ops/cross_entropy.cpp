@@ -95,6 +95,35 @@ compute_t<T> sum_of(const T* x, std::int64_t n) {
   return total;
 }
 
+/// What the gradients of all rows have in common.
+template <class C>
+struct GradientRule {
+  std::int64_t classes;
+  std::int64_t ignore_index;
+  C smoothing;
+
+  /// dx may be x. `scale` is dloss, over the count for the mean.
+  template <class T>
+  void row(T* dx, const T* x, std::int64_t target, C lse, C scale) const {
+    if (target == ignore_index) {
+      std::fill(dx, dx + classes, T(0));
+      return;
+    }
+    const C probability = vm::exp(static_cast<C>(x[target]) - lse);
+    const C spread = smoothing / static_cast<C>(classes);
+    const std::int64_t lines = classes / kLine<C> * kLine<C>;
+    const auto gradient = [&](C logit) { return (vm::exp(logit - lse) - spread) * scale; };
+#pragma omp simd
+    for (std::int64_t j = 0; j < lines; ++j) dx[j] = T(gradient(static_cast<C>(x[j])));
+    C rest[kLine<C>] = {};
+    for (std::int64_t j = lines; j < classes; ++j) rest[j - lines] = static_cast<C>(x[j]);
+#pragma omp simd
+    for (std::int64_t j = 0; j < kLine<C>; ++j) rest[j] = gradient(rest[j]);
+    for (std::int64_t j = lines; j < classes; ++j) dx[j] = T(rest[j - lines]);
+    dx[target] = T((probability - spread - (1 - smoothing)) * scale);
+  }
+};
+
 template <class T, class Index>
 void forward(const CrossEntropy::Forward& args) {
   using C = compute_t<T>;
@@ -106,6 +135,9 @@ void forward(const CrossEntropy::Forward& args) {
   std::vector<C> own_losses(args.reduction == LossReduction::none ? 0 : static_cast<std::size_t>(rows));
   C* losses = own_losses.empty() ? args.loss.as<C>() : own_losses.data();
   const C smoothing = static_cast<C>(args.label_smoothing);
+  const GradientRule<C> gradient{classes, args.ignore_index, smoothing};
+  const C scale =
+      args.reduction == LossReduction::mean ? C(1) / static_cast<C>(std::max<std::int64_t>(count, 1)) : C(1);
   parallel_for(rows, std::max<std::int64_t>(kGrain / (8 * classes), 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       LogSumExp<C> running;
@@ -124,6 +156,11 @@ void forward(const CrossEntropy::Forward& args) {
       losses[row] = t == args.ignore_index ? C(0) : (1 - smoothing) * (lse[row] - static_cast<C>(x[t]));
       if (smoothing == 0 || t == args.ignore_index) continue;
       losses[row] += smoothing * (lse[row] - sum_of(x, classes) / static_cast<C>(classes));
+    }
+    if (!args.dlogits.defined) return;
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t at = row * classes;
+      gradient.row(args.dlogits.as<T>() + at, args.logits.as<T>() + at, targets[row], lse[row], scale);
     }
   });
   *args.count.as<C>() = static_cast<C>(count);
@@ -144,32 +181,33 @@ void backward(const CrossEntropy::Backward& args) {
   const C* dloss = args.dloss.as<C>();
   const std::int64_t dloss_step = args.reduction == LossReduction::none ? args.dloss.stride(0) : 0;
   const C count = args.reduction == LossReduction::mean ? std::max(*args.count.as<C>(), C(1)) : C(1);
-  const C smoothing = static_cast<C>(args.label_smoothing);
-  const C spread = smoothing / static_cast<C>(classes);
+  const GradientRule<C> gradient{classes, args.ignore_index, static_cast<C>(args.label_smoothing)};
   parallel_for(rows, std::max<std::int64_t>(kGrain / (8 * classes), 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      const T* x = args.logits.as<T>() + row * classes;
-      T* dx = args.dlogits.as<T>() + row * classes;
-      const std::int64_t t = targets[row];
-      if (t == args.ignore_index) {
-        std::fill(dx, dx + classes, T(0));
-        continue;
-      }
-      const C scale = dloss[row * dloss_step] / count;
-      const C row_lse = lse[row];
-      const std::int64_t lines = classes / kLine<C> * kLine<C>;
-      const auto gradient = [&](C logit) { return (vm::exp(logit - row_lse) - spread) * scale; };
-#pragma omp simd
-      for (std::int64_t j = 0; j < lines; ++j) dx[j] = T(gradient(static_cast<C>(x[j])));
-      C rest[kLine<C>] = {};
-      for (std::int64_t j = lines; j < classes; ++j) rest[j - lines] = static_cast<C>(x[j]);
-#pragma omp simd
-      for (std::int64_t j = 0; j < kLine<C>; ++j) rest[j] = gradient(rest[j]);
-      for (std::int64_t j = lines; j < classes; ++j) dx[j] = T(rest[j - lines]);
-      const C probability = vm::exp(static_cast<C>(x[t]) - row_lse);
-      dx[t] = T((probability - spread - (1 - smoothing)) * scale);
+      const std::int64_t at = row * classes;
+      gradient.row(args.dlogits.as<T>() + at, args.logits.as<T>() + at, targets[row], lse[row],
+                   dloss[row * dloss_step] / count);
     }
   });
+}
+
+/// What is left to do when the forward has computed the gradient for dloss = 1.
+template <class T>
+void scale(const CrossEntropy::Backward& args) {
+  using C = compute_t<T>;
+  const std::int64_t classes = args.dlogits.size(1);
+  const C* dloss = args.dloss.as<C>();
+  const std::int64_t dloss_step = args.reduction == LossReduction::none ? args.dloss.stride(0) : 0;
+  parallel_for(args.dlogits.size(0), std::max<std::int64_t>(kGrain / classes, 1),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t row = begin; row < end; ++row) {
+                   const C factor = dloss[row * dloss_step];
+                   if (factor == 1) continue;
+                   T* dx = args.dlogits.as<T>() + row * classes;
+#pragma omp simd
+                   for (std::int64_t j = 0; j < classes; ++j) dx[j] = T(static_cast<C>(dx[j]) * factor);
+                 }
+               });
 }
 
 /// Calls f with the dtype of the logits and that of the targets.
@@ -189,6 +227,8 @@ void cross_entropy_forward(const CrossEntropy::Forward& args, const Stream&) {
 }
 
 void cross_entropy_backward(const CrossEntropy::Backward& args, const Stream&) {
+  if (args.scale_only)
+    return dispatch_floating(args.dlogits.dtype, "cross_entropy", [&]<class T>() { scale<T>(args); });
   dispatch(args.logits, args.targets, [&]<class T, class Index>() { backward<T, Index>(args); });
 }
 

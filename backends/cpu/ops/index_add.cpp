@@ -2,7 +2,7 @@
 #include <numeric>
 #include <vector>
 
-#include <trinix/backends/cpu/index.h>
+#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/index_select.h>

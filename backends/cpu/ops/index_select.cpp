@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include <trinix/backends/cpu/index.h>
+#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/index_select.h>

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 
-#include <trinix/backends/cpu/index.h>
+#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/scratch.h>
 #include <trinix/backends/cpu/sort_keys.h>

@@ -7,7 +7,7 @@
 /// @file
 /// What the kernels that work by index share.
 
-namespace trinix::cpu {
+namespace trinix {
 
 /// f.operator()<Index>() for the index's element type; the caller has made sure that it is i64 or i32.
 template <class F>
@@ -22,4 +22,4 @@ inline View without_dim(View v, int dim) {
   return v;
 }
 
-}  // namespace trinix::cpu
+}  // namespace trinix
