@@ -7,11 +7,9 @@
 #include <trinix/backends/cuda/allocator.h>
 #include <trinix/backends/cuda/backend.h>
 #include <trinix/backends/cuda/check.h>
-  /// Whoever waits for the card learns what its kernels found wrong; every copy to the host ends here.
-  void synchronize(int index) override {
-    refuse_in_capture("synchronize", Device::cuda(index));
-    check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
-    throw_fault(index);
+#include <trinix/backends/cuda/faults.h>
+#include <trinix/backends/cuda/graph.h>
+#include <trinix/backends/cuda/pinned.h>
 #include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/write.h>
 #include <trinix/core/backend.h>
@@ -84,16 +82,11 @@ class CudaBackend final : public Backend {
   }
 
   Stream stream(int index) override { return {Device::cuda(index), card(index).stream}; }
-<<<<<<< HEAD
+  /// Whoever waits for the card learns what its kernels found wrong; every copy to the host ends here.
   void synchronize(int index) override {
     refuse_in_capture("synchronize", Device::cuda(index));
     check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
-=======
-  /// Whoever waits for the card learns what its kernels found wrong; every copy to the host ends here.
-  void synchronize(int index) override {
-    check(cudaStreamSynchronize(card(index).stream), "cudaStreamSynchronize");
     throw_fault(index);
->>>>>>> ecd5dbf (cuda: indices, sorting, running sums and cross-entropy; a bad index on the card is an IndexError at the next synchronisation)
   }
 
   MemoryStats memory_stats(int index) const override {

@@ -56,6 +56,7 @@ void prepare_faults(int device) {
   void* scratch = nullptr;
   check(cudaMalloc(&scratch, sizeof(FaultScratch)), "cudaMalloc");
   check(cudaMemset(scratch, 0, sizeof(FaultScratch)), "cudaMemset");
+  check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");  // the card's own stream does not wait for this one
   memory.scratch = static_cast<FaultScratch*>(scratch);
 }
 

@@ -141,12 +141,20 @@ TEST_P(CrossEntropyOnDevice, MistakesAreExplained) {
     return "no exception";
   };
   const Tensor x = zeros({2, 3, 5});
+  // A card finds bad targets when nobody waits for them; it tells at the next synchronisation.
+  const std::string where = device().is_cpu() ? "at [1, 1]" : "at position 4";
   EXPECT_EQ(message([&] {
               static_cast<void>(cross_entropy(x, from_vector<std::int64_t>({0, 1, 2, 3, 5, 4}, {2, 3})));
-            }),
-            "[cross_entropy] target 5 at [1, 1] is not in [0, 5), the classes of the logits, nor is it ignore_index "
-            "(-100)");
-  EXPECT_THROW(static_cast<void>(cross_entropy(x, full({2, 3}, -1, {DType::i64}))), IndexError);
+              synchronize(device());
+            }).substr(0, 100 + where.size()),
+            "[cross_entropy] target 5 " + where +
+                " is not in [0, 5), the classes of the logits, nor is it ignore_index (-100)");
+  EXPECT_THROW(
+      {
+        static_cast<void>(cross_entropy(x, full({2, 3}, -1, {DType::i64})));
+        synchronize(device());
+      },
+      IndexError);
   EXPECT_EQ(message([&] {
               static_cast<void>(cross_entropy(x, zeros({2, 5}, {DType::i64})));
             }),
