@@ -29,8 +29,12 @@ struct GradTarget {
 /// One call of one node's backward. Recording is off while it lasts.
 class BackwardContext {
  public:
-  BackwardContext(Node& node, std::vector<Tensor> gradients, std::vector<GradWanted> wanted)
-      : node_(node), gradients_(std::move(gradients)), wanted_(std::move(wanted)), given_(node.edges.size()) {}
+  BackwardContext(Node& node, std::vector<Tensor> gradients, std::vector<GradWanted> wanted, bool last)
+      : node_(node),
+        gradients_(std::move(gradients)),
+        wanted_(std::move(wanted)),
+        given_(node.edges.size()),
+        last_(last) {}
 
   /// Gradient of the loss with respect to output `i`, of its shape and dtype; zeros when none arrived.
   [[nodiscard]] const Tensor& grad(int i = 0);
@@ -41,6 +45,9 @@ class BackwardContext {
   [[nodiscard]] GradWanted wanted(int i) const { return wanted_[static_cast<std::size_t>(i)]; }
   /// The i-th saved tensor. @throws AutogradError when it was changed in place since.
   [[nodiscard]] const Tensor& saved(int i) const { return node_.saved[static_cast<std::size_t>(i)].unpack(node_.op()); }
+
+  /// Whether no other backward can come through this node: what only the node has saved may then be overwritten.
+  [[nodiscard]] bool is_last() const { return last_; }
 
   /// Hands over the gradient of input `i`. Does nothing when it is not wanted.
   void give(int i, const Tensor& gradient);
@@ -56,6 +63,7 @@ class BackwardContext {
   std::vector<Tensor> gradients_;
   std::vector<GradWanted> wanted_;
   std::vector<Tensor> given_;
+  bool last_;
   std::vector<const LeafNode*> handed_out_;  ///< leaves whose buffer the kernel of this call fills
 };
 

@@ -210,7 +210,7 @@ class Run {
       if (input == nullptr || !states_[input].wanted) continue;
       wanted[i] = !anomaly && goes_straight(input) ? GradWanted::in_leaf : GradWanted::yes;
     }
-    BackwardContext context(node, std::move(gradients), std::move(wanted));
+    BackwardContext context(node, std::move(gradients), std::move(wanted), !options_.retain_graph);
     {
       // Anomaly mode speaks of the op that the user called, not of those that its backward is made of.
       const AnomalyMode mode(anomaly && node.is_composite());

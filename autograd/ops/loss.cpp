@@ -72,13 +72,13 @@ void check_overwritable(const Tensor& x) {
                       x.shape());
 }
 
-/// For logits whose memory holds their gradient for dloss = 1. Every write is counted: what others saved of the logits
-/// is lost, and after the backward, which scales the gradient in place and gives it away, so is what this op saved.
+/// For logits whose memory holds their gradient for dloss = 1. The write is counted: what others saved of the logits is
+/// lost. The last backward scales the gradient in place and gives it away.
 Tensor record_overwritten(const Impl<CrossEntropy>* impl, const Tensor& loss, const Tensor& gradient,
                           LossReduction reduction) {
   gradient.storage()->mark_written("cross_entropy");
   return record("cross_entropy", loss, {gradient}, {gradient}, [impl, reduction](BackwardContext& ctx) {
-    const Tensor& dx = ctx.saved(0);
+    const Tensor dx = ctx.is_last() ? ctx.saved(0) : ctx.saved(0).clone();
     const Tensor dloss = ctx.grad().contiguous();
     View factors = dloss.raw();
     if (reduction == LossReduction::none) factors = reshaped(dloss, {dloss.numel()});
@@ -88,7 +88,6 @@ Tensor record_overwritten(const Impl<CrossEntropy>* impl, const Tensor& loss, co
                     .reduction = reduction,
                     .scale_only = true},
                    stream_of(dx.device()));
-    dx.storage()->mark_written("cross_entropy");
     ctx.give(0, dx);
   });
 }

@@ -34,7 +34,7 @@ struct MergeFindings {
 };
 
 inline constexpr int kCheckThreads = 1024;
-inline constexpr int kCheckPerThread = 16;
+inline constexpr int kCheckPerThread = 4;
 
 /// `count` may be null. The first bad index is noted, whichever block finds it: the last block to finish knows all.
 /// Floor: the index is read once.

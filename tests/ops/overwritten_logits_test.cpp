@@ -139,10 +139,14 @@ TEST_P(OverwrittenLogits, AreMissedByWhoeverSavedThem) {
             "'cross_entropy' since; use the form that is not in place, or clone() first");
 }
 
-TEST_P(OverwrittenLogits, ServeOneBackwardOnly) {
+TEST_P(OverwrittenLogits, ServeManyBackwardsThatKeepTheGraph) {
   Tensor leaf = logits({4, 65}, DType::f32).requires_grad_();
   const Tensor loss = cross_entropy(leaf.clone(), targets(4, 65), {.overwrite_logits = true});
-  loss.backward({}, /*retain_graph=*/true);
+  loss.backward(full({}, 2), /*retain_graph=*/true);
+  auto expected = leaf.grad().to_doubles();
+  for (double& g : expected) g *= 2;
+  loss.backward(full({}, 2));
+  EXPECT_EQ(leaf.grad().to_doubles(), expected);
   EXPECT_THROW(loss.backward(), AutogradError);
 }
 

@@ -27,6 +27,8 @@ __global__ void __launch_bounds__(kSumThreads)
 /// A warp is enough for a row of so many bytes; most of what it reads again is then still in the first-level cache.
 constexpr std::int64_t kWarpRowBytes = 4096;
 constexpr int kRowThreads = 512;
+/// Four blocks on each multiprocessor of an H200.
+constexpr unsigned kScaleBlocks = 132 * 4;
 
 /// Calls f.operator()<kThreads, kWidth>(shape) with what suits the rows.
 template <class T, class F>
@@ -130,8 +132,9 @@ void cross_entropy_backward(const CrossEntropy::Backward& args, const Stream& st
         .ignore_index = args.ignore_index,
         .smoothing = static_cast<C>(args.label_smoothing),
         .spread = static_cast<C>(args.label_smoothing / static_cast<double>(args.dlogits.size(1)))};
-    with_rows(p, [&]<int kThreads, int kWidth>(const LaunchShape& shape) {
+    with_rows(p, [&]<int kThreads, int kWidth>(LaunchShape shape) {
       if (args.scale_only) {
+        shape.grid.x = std::min(shape.grid.x, kScaleBlocks);
         launch("cross_entropy", cross_entropy_scale_kernel<kThreads, kWidth, T>, shape, stream, p);
       } else {
         launch("cross_entropy", cross_entropy_backward_kernel<kThreads, kWidth, T>, shape, stream, p);
