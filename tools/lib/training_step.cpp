@@ -6,6 +6,7 @@
 #include <trinix/autograd/grad_mode.h>
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/unary.h>
+#include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/optim/clip.h>
@@ -84,6 +85,8 @@ std::vector<StepResult> TrainingStep::finished(bool all) {
     free_.push_back(std::move(pending_.front()));
     pending_.pop_front();
   }
+  // With its queue empty a card reports what it found wrong with the data.
+  if (left_running == 0) synchronize(device_);
   return results;
 }
 
