@@ -7,7 +7,9 @@
 
 /// @file
 /// Picking and placing elements by index tensors (i64 or i32; negative indices are refused), sorting, triangles.
-/// @throws IndexError naming the index, its place and the size it exceeds; DtypeError for a non-integer index.
+/// @throws IndexError naming the index, its place and the size it exceeds: on the CPU at once, on CUDA at the next
+/// synchronisation (an item(), a copy to the host), for nobody waits for the card to look; DtypeError for a non-integer
+/// index.
 
 namespace trinix {
 

@@ -33,8 +33,8 @@ struct MergeFindings {
   }
 };
 
-inline constexpr int kCheckThreads = 1024;
-inline constexpr int kCheckPerThread = 4;
+inline constexpr int kCheckThreads = 256;
+inline constexpr int kCheckPerThread = 8;
 
 /// `count` may be null. The first bad index is noted, whichever block finds it: the last block to finish knows all.
 /// Floor: the index is read once.

@@ -2,33 +2,13 @@
 
 #include <cstdint>
 
-#include <trinix/core/backend.h>
+#include <trinix/backends/cuda/scratch.h>
 
 /// @file
 /// Stable sorting of keys with the numbers they carry, on the card. By cub::DeviceRadixSort, compiled once for the ops
 /// that need it.
 
 namespace trinix::cuda {
-
-/// Memory from the caching allocator for the time of one call: whoever is given it next is queued behind its last use.
-class Scratch {
- public:
-  Scratch(std::size_t bytes, const Stream& stream)
-      : bytes_(bytes), device_(stream.device), data_(backend_of(device_).allocate(bytes, device_.index)) {}
-  ~Scratch() { backend_of(device_).release(data_, bytes_, device_.index); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  template <class T>
-  [[nodiscard]] T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  std::size_t bytes_;
-  Device device_;
-  void* data_;
-};
 
 /// Keys of type K, each with a number, that are to be sorted: fill `keys` and `numbers`, call sort(), and read them.
 template <class K>

@@ -106,20 +106,29 @@ TEST_F(LateErrors, TheFirstCallIsNamedAndInItTheFirstIndex) {
 TEST_F(LateErrors, AReplayOfARecordingFindsThemToo) {
   const Tensor weight = ones({4, 2}, {.device = kCard});
   const Tensor index = indices({0, 1});
-  static_cast<void>(embedding(index, weight));  // whatever is allocated once
+  const Tensor targets = indices({1, 1});
+  Tensor y, sums, sorted, loss;
+  const auto work = [&] {
+    y = embedding(index, weight);
+    sums = index_add(weight, 0, index, y);
+    sorted = sort(sums, 0, true).first;
+    loss = cross_entropy(y, targets);
+  };
+  work();  // whatever is made once
   synchronize(kCard);
-  Tensor y;
   Capture capture(kCard);
-  y = embedding(index, weight);
+  work();
   capture.finish();
   capture.replay();
   EXPECT_EQ(y.to_doubles(), (std::vector<double>{1, 1, 1, 1}));
+  EXPECT_EQ(sums.to_doubles(), (std::vector<double>{2, 2, 2, 2, 1, 1, 1, 1}));
+  EXPECT_NEAR(loss.item<float>(), std::log(2.0), 1e-6);
   index.copy_(indices({0, 4}));
   capture.replay();
   EXPECT_EQ(late_message(), std::string("[embedding] index 4 at position 1 is out of range for 4 rows") + kLate);
   index.copy_(indices({3, 3}));
   capture.replay();
-  synchronize(kCard);
+  EXPECT_EQ(sorted.to_doubles(), (std::vector<double>{3, 3, 1, 1, 1, 1, 1, 1}));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <trinix/backends/cuda/cross_entropy.cuh>
 #include <trinix/backends/cuda/index_check.cuh>
+#include <trinix/backends/cuda/scratch.h>
 #include <trinix/backends/dispatch.h>
 #include <trinix/backends/index.h>
 #include <trinix/core/ops/cross_entropy.h>
@@ -87,9 +88,8 @@ void cross_entropy_forward(const CrossEntropy::Forward& args, const Stream& stre
     C* const count = args.count.as<C>();
     dispatch_index(targets,
                    [&]<class Index>() { check_indices<Index>("cross_entropy", targets, rule, count, stream); });
-    Backend& backend = backend_of(stream.device);
-    const std::size_t bytes = static_cast<std::size_t>(rows) * sizeof(C);
-    C* const losses = one_loss ? static_cast<C*>(backend.allocate(bytes, stream.device.index)) : args.loss.as<C>();
+    const Scratch own_losses(one_loss ? static_cast<std::size_t>(rows) * sizeof(C) : 0, stream);
+    C* const losses = one_loss ? own_losses.as<C>() : args.loss.as<C>();
     const CrossEntropyRows<T> p{
         .logits = args.logits.as<T>(),
         .targets = targets.data,
@@ -109,7 +109,6 @@ void cross_entropy_forward(const CrossEntropy::Forward& args, const Stream& stre
     if (!one_loss) return;
     launch("cross_entropy", sum_losses_kernel<C>, {.grid = dim3(1), .block = dim3(kSumThreads)}, stream, losses, rows,
            p.count, args.loss.as<C>());
-    backend.release(losses, bytes, stream.device.index);
   });
 }
 

@@ -2,7 +2,7 @@
 
 #include <trinix/backends/cuda/device/reduce.cuh>
 #include <trinix/backends/cuda/map.cuh>
-#include <trinix/backends/cuda/radix_sort.h>
+#include <trinix/backends/cuda/scratch.h>
 #include <trinix/backends/dispatch.h>
 #include <trinix/backends/index.h>
 #include <trinix/core/ops/scan.h>
@@ -22,6 +22,10 @@ constexpr std::int64_t kTile = kThreads * kPerThread;
 /// Sums of floating point are in f64, as on the CPU; of the rest in i64, which wraps.
 template <class T>
 using SumOf = std::conditional_t<std::is_integral_v<T>, std::uint64_t, double>;
+
+/// Within a tile, whose sums are short, f32 is enough for all but f64.
+template <class T>
+using TileSumOf = std::conditional_t<std::is_integral_v<T>, std::uint64_t, compute_t<T>>;
 
 /// Views of one shape without the scanned dim: 0 x, 1 out; and their steps along it. A reversed line is walked from its
 /// end.
@@ -97,8 +101,10 @@ __global__ void __launch_bounds__(kThreads) sum_chunks_kernel(ScanGeometry g, co
 template <class To, class T>
 __global__ void __launch_bounds__(kThreads) scan_kernel(ScanGeometry g, const T* x, const SumOf<T>* sums, To* out) {
   using S = SumOf<T>;
+  using L = TileSumOf<T>;
   __shared__ S shared[kThreads / kWarp];
-  __shared__ S tile[kTile + kTile / kPerThread];  // a gap after each thread's elements, against bank conflicts
+  __shared__ L shared_local[kThreads / kWarp];
+  __shared__ L tile[kTile + kTile / kPerThread];  // a gap after each thread's elements, against bank conflicts
   const auto slot = [](int i) { return i + i / kPerThread; };
   const std::int64_t line = blockIdx.x / g.chunks;
   const std::int64_t chunk = blockIdx.x - line * g.chunks;
@@ -119,19 +125,19 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(ScanGeometry g, const T*
 #pragma unroll
     for (int k = 0; k < kPerThread; ++k) {
       const int i = k * kThreads + static_cast<int>(threadIdx.x);
-      tile[slot(i)] = i < count ? to_sum(from[(base + i) * g.steps[0]]) : S(0);
+      tile[slot(i)] = i < count ? static_cast<L>(widen(from[(base + i) * g.steps[0]])) : L(0);
     }
     __syncthreads();
     const int own = static_cast<int>(threadIdx.x) * kPerThread;
-    S running[kPerThread];
-    S sum = 0;
+    L running[kPerThread];
+    L sum = 0;
 #pragma unroll
     for (int k = 0; k < kPerThread; ++k) running[k] = sum += tile[slot(own + k)];
-    S total;
-    const S base_sum = before + sum_before(sum, shared, total);
+    L total;
+    const L base_sum = static_cast<L>(before) + sum_before(sum, shared_local, total);
 #pragma unroll
     for (int k = 0; k < kPerThread; ++k) tile[slot(own + k)] = base_sum + running[k];
-    before += total;
+    before += static_cast<S>(total);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kPerThread; ++k) {

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+
+#include <trinix/core/backend.h>
+
+/// @file
+/// Temporary memory of a kernel.
+
+namespace trinix::cuda {
+
+/// Memory from the caching allocator for the time of one call: whoever is given it next is queued behind its last use.
+class Scratch {
+ public:
+  Scratch(std::size_t bytes, const Stream& stream)
+      : bytes_(bytes), device_(stream.device), data_(backend_of(device_).allocate(bytes, device_.index)) {}
+  ~Scratch() { backend_of(device_).release(data_, bytes_, device_.index); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  template <class T>
+  [[nodiscard]] T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  std::size_t bytes_;
+  Device device_;
+  void* data_;
+};
+
+}  // namespace trinix::cuda
