@@ -7,6 +7,7 @@
 #include <trinix/core/deterministic.h>
 #include <trinix/core/safetensors.h>
 #include <trinix/tools/lib/checkpoint.h>
+#include <trinix/tools/lib/checkpoint_saver.h>
 #include <trinix/tools/lib/evaluate.h>
 #include <trinix/tools/lib/metrics.h>
 #include <trinix/tools/lib/trainer.h>
@@ -169,6 +170,45 @@ TEST(Checkpoint, ADamagedOneIsPassedOverForTheOneBefore) {
   const Checkpoint c = load_newest_checkpoint(config.out, true, [&](std::string_view text) { skipped = text; });
   EXPECT_EQ(c.state.step, 4);
   EXPECT_THAT(skipped, HasSubstr("have changed since it was written"));
+}
+
+TEST(Checkpoint, TheBestMayShareItsFilesWithAStep) {
+  TempFolder folder;
+  const TrainConfig config = small_config(folder, "run");
+  train_quietly(config);
+  link_checkpoint(config.out, checkpoint_name(8), kBestCheckpoint);
+  std::filesystem::remove_all(folder / ("run/checkpoints/" + checkpoint_name(8)));
+  EXPECT_EQ(load_checkpoint(folder / "run/checkpoints/best", true).state.step, 8);
+  EXPECT_THROW(link_checkpoint(config.out, "step-00000099", kBestCheckpoint), IoError);
+  EXPECT_EQ(load_checkpoint(folder / "run/checkpoints/best", true).state.step, 8);
+}
+
+TEST(CheckpointSaver, WritesInTheBackgroundWhatTheTensorsWere) {
+  TempFolder folder;
+  CheckpointSaver saver(folder / "run", {.keep = 1, .in_background = true});
+  TrainerState state;
+  for (const std::int64_t step : {1, 2}) {
+    state.step = step;
+    saver.save({.step = true, .best = step == 1}, state, {{"a", full({3}, step)}}, {{"b", full({2}, -step)}});
+  }
+  saver.wait();
+  EXPECT_EQ(list_checkpoints(folder / "run"), std::vector<std::string>{checkpoint_name(2)});
+  const Checkpoint last = load_newest_checkpoint(folder / "run", true);
+  EXPECT_EQ(last.model.at("a").to_vector<float>(), (std::vector<float>{2, 2, 2}));
+  EXPECT_EQ(last.optimizer.at("b").to_vector<float>(), (std::vector<float>{-2, -2}));
+  EXPECT_EQ(load_checkpoint(folder / "run/checkpoints/best", true).state.step, 1);
+}
+
+TEST(CheckpointSaver, ReportsWhatWentWrongInTheBackground) {
+  TempFolder folder;
+  folder.add("run", "a file where a folder should be");
+  CheckpointSaver saver(folder / "run", {.in_background = true});
+  const TrainerState state{.step = 1};
+  saver.save({.step = true}, state, {{"a", zeros({3})}}, {});
+  EXPECT_THROW(saver.save({.step = true}, state, {{"a", zeros({3})}}, {}), IoError);
+  saver.save({.step = true}, state, {{"a", zeros({3})}}, {});
+  EXPECT_THROW(saver.wait(), IoError);
+  saver.wait();
 }
 
 TEST(Checkpoint, TensorsAreReadableAsPlainSafetensors) {

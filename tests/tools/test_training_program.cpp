@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <thread>
 
+#include <trinix/core/backend.h>
 #include <trinix/tools/lib/checkpoint.h>
 #include <trinix/tools/lib/metrics.h>
 #include <trinix/tools/lib/run_lock.h>
@@ -86,6 +87,25 @@ class TrainingProgram : public ::testing::Test {
     FAIL() << "the run made no checkpoint of step " << step;
   }
 
+  /// A run that was killed and resumed ends as one that went through.
+  void expect_same_after_a_kill(const std::vector<std::string>& flags) {
+    std::vector<std::string> more = {"--iters", "400"};
+    more.insert(more.end(), flags.begin(), flags.end());
+    ASSERT_EQ(run_program(command("whole", more)).code, 0);
+    const auto args = command("killed", more);
+    const pid_t child = start_program(args, (folder_ / "o").string(), (folder_ / "e").string());
+    wait_for_step("killed", 100);
+    ::kill(child, SIGKILL);
+    EXPECT_EQ(wait_for_program(child), 128 + SIGKILL);
+    auto resumed = args;
+    resumed.emplace_back("--resume");
+    const ProgramResult r = run_program(resumed);
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_THAT(r.out, HasSubstr("going on after step"));
+    EXPECT_EQ(model_bytes("whole", 400), model_bytes("killed", 400));
+    EXPECT_EQ(read_metrics(folder_ / "killed/metrics.jsonl").size(), 400U);
+  }
+
   TempFolder folder_;
   std::string data_ = folder_.add("words.txt", text_of_words()).string();
 };
@@ -111,20 +131,11 @@ TEST_F(TrainingProgram, ShowsWhatARunHolds) {
   expect_complaint({"info", data_}, "words.txt");
 }
 
-TEST_F(TrainingProgram, GoesOnBitForBitAfterAKill) {
-  ASSERT_EQ(run_program(command("whole", {"--iters", "400"})).code, 0);
-  const auto args = command("killed", {"--iters", "400"});
-  const pid_t child = start_program(args, (folder_ / "o").string(), (folder_ / "e").string());
-  wait_for_step("killed", 100);
-  ::kill(child, SIGKILL);
-  EXPECT_EQ(wait_for_program(child), 128 + SIGKILL);
-  auto resumed = args;
-  resumed.emplace_back("--resume");
-  const ProgramResult r = run_program(resumed);
-  ASSERT_EQ(r.code, 0) << r.err;
-  EXPECT_THAT(r.out, HasSubstr("going on after step"));
-  EXPECT_EQ(model_bytes("whole", 400), model_bytes("killed", 400));
-  EXPECT_EQ(read_metrics(folder_ / "killed/metrics.jsonl").size(), 400U);
+TEST_F(TrainingProgram, GoesOnBitForBitAfterAKill) { expect_same_after_a_kill({}); }
+
+TEST_F(TrainingProgram, GoesOnBitForBitAfterAKillOnACard) {
+  if (!is_available(Device::cuda())) GTEST_SKIP() << "this machine or build has no CUDA device";
+  expect_same_after_a_kill({"--device", "cuda", "--dtype", "bf16", "--deterministic"});
 }
 
 TEST_F(TrainingProgram, CtrlCSavesAndExits130) {

@@ -142,6 +142,18 @@ void save_checkpoint(const std::filesystem::path& run, const std::string& name, 
   folder.commit();
 }
 
+void link_checkpoint(const std::filesystem::path& run, const std::string& from, const std::string& name) {
+  AtomicDir folder(checkpoints_of(run), name);
+  for (const char* file : {kModelFile, kOptimizerFile, kStateFile}) {
+    const std::filesystem::path source = checkpoints_of(run) / from / file;
+    std::error_code error;
+    std::filesystem::create_hard_link(source, folder.path() / file, error);
+    if (error) std::filesystem::copy_file(source, folder.path() / file, error);
+    if (error) fail<IoError>("checkpoint", "cannot copy '{}': {}", source.string(), error.message());
+  }
+  folder.commit();
+}
+
 void prune_checkpoints(const std::filesystem::path& run, std::size_t keep) {
   prune_folders(checkpoints_of(run), kStepPrefix, keep);
 }

@@ -47,6 +47,13 @@ struct Checkpoint {
 void save_checkpoint(const std::filesystem::path& run, const std::string& name, const TrainerState& state,
                      const StateDict& model, const StateDict& optimizer);
 
+/// Gives the checkpoint `from` a second name, replacing one of that name. The files are shared where the file system
+/// can, else copied; deleting either leaves the other whole. @throws IoError
+void link_checkpoint(const std::filesystem::path& run, const std::string& from, const std::string& name);
+
+/// Name of the checkpoint with the lowest validation loss.
+inline constexpr const char* kBestCheckpoint = "best";
+
 /// "step-00000250"
 [[nodiscard]] std::string checkpoint_name(std::int64_t step);
 

@@ -15,6 +15,7 @@
 #include <trinix/optim/schedule.h>
 #include <trinix/tools/lib/atomic_dir.h>
 #include <trinix/tools/lib/checkpoint.h>
+#include <trinix/tools/lib/checkpoint_saver.h>
 #include <trinix/tools/lib/dataset.h>
 #include <trinix/tools/lib/evaluate.h>
 #include <trinix/tools/lib/file_io.h>
@@ -35,7 +36,6 @@ using detail::fail;
 
 namespace {
 
-constexpr std::size_t kCheckpointsKept = 2;
 constexpr std::int64_t kSampleTokens = 300;
 
 /// Seeds of independent streams derived from the run's one seed.
@@ -77,6 +77,7 @@ class Run {
     if (config_.threads > 0) set_num_threads(static_cast<int>(config_.threads));
     device_ = Device::parse(config_.device);
     card_ = card_name(device_);
+    saver_.emplace(out_, CheckpointSaverOptions{.in_background = !device_.is_cpu()});
     load_data(from);
     build_model(from);
     step_ = std::make_unique<TrainingStep>(*model_, *optimizer_, *data_,
@@ -110,6 +111,7 @@ class Run {
       const bool saves = due(config_.checkpoint_interval);
       const bool interrupted = interrupt && interrupt->requested();
       bool wanted = true;
+      bool best = false;
       // An application that wants to see every step gets it before the next one begins.
       const bool wait = evaluates || saves || interrupted || hooks_.after_step;
       const std::vector<StepResult> results = step_->finished(wait);
@@ -122,7 +124,7 @@ class Run {
         const ProgressState shown = shown_state(row);
         progress.update(shown);
         if (evaluates && done.step == state_.step) {
-          evaluate_into(row);
+          best = evaluate_into(row);
           progress.evaluated(shown, row.train_loss, row.val_loss);
           result.last_validation_loss = row.val_loss;
         }
@@ -131,10 +133,11 @@ class Run {
         if (hooks_.after_step) wanted = hooks_.after_step(done.step, done.loss) && wanted;
       }
       stop = last || interrupted || !wanted;
-      if (stop || saves) save(checkpoint_name(state_.step));
+      if (stop || saves || best) save({.step = stop || saves, .best = best});
       if (interrupted) result.exit_code = interrupt->exit_code();
       if (evaluates || saves) pace_.start();
     }
+    saver_->wait();
     progress.finish();
     result.steps = state_.step;
     result.best_validation_loss = state_.best_validation_loss;
@@ -209,7 +212,8 @@ class Run {
     return shown;
   }
 
-  void evaluate_into(MetricsRow& row) {
+  /// @returns whether the model is the best so far
+  [[nodiscard]] bool evaluate_into(MetricsRow& row) {
     EvaluateOptions options{.rows = config_.batch,
                             .block = config_.block,
                             .iters = config_.eval_iters,
@@ -218,18 +222,16 @@ class Run {
     row.val_loss = evaluate(*model_, *data_, Split::validation, options);
     // A whole pass over the training part would take longer than the training; its curve is drawn anyway.
     if (options.iters > 0) row.train_loss = evaluate(*model_, *data_, Split::train, options);
-    if (row.val_loss < state_.best_validation_loss) {
-      state_.best_validation_loss = row.val_loss;
-      save("best");
-    }
+    if (row.val_loss >= state_.best_validation_loss) return false;
+    state_.best_validation_loss = row.val_loss;
+    return true;
   }
 
-  void save(const std::string& name) {
+  void save(const CheckpointSaver::Names& names) {
     state_.generator = generator_.state();
     state_.schedule = schedule_->state();
     state_.elapsed_s = elapsed();
-    save_checkpoint(out_, name, state_, model_->state_dict(), optimizer_->state_dict());
-    prune_checkpoints(out_, kCheckpointsKept);
+    saver_->save(names, state_, model_->state_dict(), optimizer_->state_dict());
   }
 
   void draw_losses() const {
@@ -276,6 +278,7 @@ class Run {
   std::unique_ptr<optim::Schedule> schedule_;
   std::unique_ptr<TrainingStep> step_;
   TrainerState state_;
+  std::optional<CheckpointSaver> saver_;
   Pace pace_;
   double earlier_seconds_ = 0;
   std::chrono::steady_clock::time_point begin_;

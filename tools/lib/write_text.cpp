@@ -33,7 +33,7 @@ std::size_t complete_prefix(std::string_view text) {
 }
 
 Checkpoint load_best(const std::filesystem::path& run) {
-  const std::filesystem::path best = run / "checkpoints" / "best";
+  const std::filesystem::path best = run / "checkpoints" / kBestCheckpoint;
   if (std::filesystem::exists(best)) return load_checkpoint(best, /*with_optimizer=*/false);
   return load_newest_checkpoint(run, /*with_optimizer=*/false);
 }
