@@ -45,15 +45,18 @@ int CachingAllocator::pool_of_this_thread() const {
 void* CachingAllocator::allocate(std::size_t bytes, int pool) {
   const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), kAlignment);
   const bool small = size <= kSmallRequest;
-  const DeviceGuard guard(device_);
   const std::lock_guard lock(mutex_);
   Block* block = size < bytes ? nullptr : take_free(pool, small, size);
-  if (block == nullptr && size >= bytes) block = new_segment(pool, small, size);
   if (block == nullptr && size >= bytes) {
-    free_segments(0);
+    const DeviceGuard guard(device_);
     block = new_segment(pool, small, size);
+    if (block == nullptr) {
+      free_segments(0);
+      block = new_segment(pool, small, size);
+    }
   }
   if (block == nullptr) {
+    const DeviceGuard guard(device_);
     std::size_t free = 0;
     std::size_t total = 0;
     cudaMemGetInfo(&free, &total);
