@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -78,6 +79,7 @@ AdamW::Update AdamW::plan() {
     }
     return static_cast<std::int32_t>(i - 1);
   };
+  update.gradients.reserve(slots().size());
   for (std::size_t i = 0; i < slots().size(); ++i) {
     Slot& slot = slots()[i];
     const Tensor gradient = gradient_of(slot);
@@ -139,18 +141,22 @@ void AdamW::step(const StepOptions& step_options) {
 void AdamW::follow_replays(const Update& update, AdamWFactors* factors) {
   if (update.launches.empty()) return;
   const Launch& launch = update.launches.front();
-  // Loading a state or moving a parameter gives tensors other places.
-  Capture::current()->require([this, items = launch.items, indices = launch.slots, firsts = update.first_of_rule] {
-    for (std::size_t k = 0; k < items.size(); ++k) {
-      const Slot& slot = slots()[indices[k]];
-      const Slot& first = slots()[firsts[static_cast<std::size_t>(items[k].rule)]];
-      if (slot.state.size() != 2 || slot.step != first.step) return false;
-      const Flat master = slot.master.defined() ? flat(slot.master) : Flat{};
-      const bool in_place = flat(slot.parameter) == items[k].param && flat(slot.state[0]) == items[k].exp_avg &&
-                            flat(slot.state[1]) == items[k].exp_avg_sq && master == items[k].master;
-      if (!in_place) return false;
-    }
-    return true;
+  // Loading a state or moving a parameter gives tensors other places. One look per parameter: there may be thousands.
+  struct Place {
+    std::size_t slot;
+    std::size_t first;  // of its rule, with which it must have made as many steps
+    const void* parameter;
+  };
+  std::vector<Place> places;
+  for (std::size_t k = 0; k < launch.items.size(); ++k) {
+    const AdamWItem& item = launch.items[k];
+    places.push_back({launch.slots[k], update.first_of_rule[static_cast<std::size_t>(item.rule)], item.param.data});
+  }
+  Capture::current()->require([this, places = std::move(places), state = state_places()] {
+    return state_places() == state && std::ranges::all_of(places, [this](const Place& place) {
+             const Slot& slot = slots()[place.slot];
+             return slot.parameter.raw_data() == place.parameter && slot.step == slots()[place.first].step;
+           });
   });
   Capture::current()->on_replay(
       [this, indices = launch.slots, firsts = update.first_of_rule, factors](const Stream& stream) {

@@ -44,6 +44,7 @@ void Optimizer::add_slots(const std::vector<NamedTensor>& parameters, std::size_
     all.push_back({.name = name, .parameter = tensor, .group = group});
   }
   slots_ = std::move(all);
+  ++state_places_;
 }
 
 void Optimizer::zero_grad() const {
@@ -64,10 +65,16 @@ std::vector<std::string> Optimizer::without_grad() const {
   return names;
 }
 
-void Optimizer::prepare_state(Slot& slot) const {
+void Optimizer::prepare_state(Slot& slot) {
   const Tensor& p = slot.parameter;
   const DType dtype = compute_type(p.dtype());
+  const auto place = [this](Tensor& t, DType wanted, Device device) {
+    if (t.dtype() == wanted && t.device() == device) return;
+    t = t.to(wanted).to(device);
+    ++state_places_;
+  };
   if (slot.state.empty()) {
+    ++state_places_;
     refuse_while_captured("step");
     for (std::size_t i = 0; i < state_names_.size(); ++i) {
       slot.state.push_back(zeros(p.shape(), {dtype, p.device()}));
@@ -78,21 +85,25 @@ void Optimizer::prepare_state(Slot& slot) const {
       fail<ShapeError>(name_, "the parameter '{}' has got the shape {}, but its state has {}: make a new optimizer",
                        slot.name, p.shape(), state.shape());
     }
-    state = state.to(dtype).to(p.device());
+    place(state, dtype, p.device());
   }
   if (!keeps_master(slot)) {
+    if (slot.master.defined()) ++state_places_;
     slot.master = {};
   } else if (!slot.master.defined()) {
+    ++state_places_;
     refuse_while_captured("step");
     slot.master = p.detach().to(dtype);
   } else {
-    slot.master = slot.master.to(p.device());
+    place(slot.master, dtype, p.device());
   }
 }
 
 bool Optimizer::changed_by_others(const Slot& slot) {
-  const auto written = slot.written.lock();
-  return written == nullptr || written != slot.parameter.storage() || written->version() != slot.version;
+  const auto& storage = slot.parameter.storage();
+  // The same owner is the same memory; unlike lock(), this counts nothing.
+  const bool same = !slot.written.owner_before(storage) && !storage.owner_before(slot.written);
+  return !same || storage->version() != slot.version;
 }
 
 void Optimizer::follow_parameter(const Slot& slot) {
@@ -105,7 +116,7 @@ void Optimizer::follow_parameter(const Slot& slot) {
 void Optimizer::note_written(Slot& slot) const {
   const auto& storage = slot.parameter.storage();
   storage->mark_written(name_);
-  slot.written = storage;
+  if (slot.written.owner_before(storage) || storage.owner_before(slot.written)) slot.written = storage;
   slot.version = storage->version();
 }
 

@@ -96,7 +96,9 @@ class Optimizer {
   ///   one that is not a leaf; DtypeError for integers.
   void add_slots(const std::vector<NamedTensor>& parameters, std::size_t group);
   /// Creates the state of a slot, or moves it to where and what its parameter is now.
-  void prepare_state(Slot& slot) const;
+  void prepare_state(Slot& slot);
+  /// Changes whenever the state of any slot gets other memory, and when slots are added.
+  [[nodiscard]] std::uint64_t state_places() const { return state_places_; }
   /// Whether an f32 copy of this parameter is kept, in which updates smaller than its rounding add up.
   [[nodiscard]] virtual bool keeps_master(const Slot&) const { return false; }
   /// Whether somebody else has written to the parameter since the last update.
@@ -120,6 +122,7 @@ class Optimizer {
  private:
   const char* name_;
   Tensor skipped_;
+  std::uint64_t state_places_ = 0;
   std::vector<std::string> state_names_;
   std::vector<Slot> slots_;
 };

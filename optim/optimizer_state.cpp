@@ -129,6 +129,7 @@ void Optimizer::load_state_dict(const StateDict& state) {
     if (!slot.state.empty()) prepare_state(slot);
   }
   slots_ = std::move(loaded);
+  ++state_places_;
   for (std::size_t group = 0; group < group_count(); ++group) {
     std::size_t i = 0;
     visit_options(group, [&](const char*, double& value) { value = options[group][i++]; });
