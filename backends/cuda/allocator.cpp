@@ -15,6 +15,8 @@ constexpr std::size_t kSmallRequest = std::size_t{1} << 20;  // up to here serve
 constexpr std::size_t kSmallSegment = std::size_t{2} << 20;
 constexpr std::size_t kLargeSegment = std::size_t{20} << 20;  // shared by requests of less than half of it
 constexpr std::size_t kSegmentStep = std::size_t{2} << 20;
+constexpr std::size_t kLargestResting = 64 * kAlignment;
+constexpr std::size_t kMostResting = 64;  // of one size
 
 std::size_t round_up(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
 
@@ -46,11 +48,23 @@ void* CachingAllocator::allocate(std::size_t bytes, int pool) {
   const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), kAlignment);
   const bool small = size <= kSmallRequest;
   const std::lock_guard lock(mutex_);
+  if (pool == 0 && size >= bytes && size <= kLargestResting && !resting_[size / kAlignment].empty()) {
+    Block* rested = resting_[size / kAlignment].back();
+    resting_[size / kAlignment].pop_back();
+    rested->resting = false;
+    hand_out(rested);
+    return rested->data;
+  }
   Block* block = size < bytes ? nullptr : take_free(pool, small, size);
+  if (block == nullptr && size >= bytes && pool == 0) {
+    wake_resting();
+    block = take_free(pool, small, size);
+  }
   if (block == nullptr && size >= bytes) {
     const DeviceGuard guard(device_);
     block = new_segment(pool, small, size);
     if (block == nullptr) {
+      wake_resting();
       free_segments(0);
       block = new_segment(pool, small, size);
     }
@@ -68,18 +82,49 @@ void* CachingAllocator::allocate(std::size_t bytes, int pool) {
   split(block, size);
   block->live = true;
   live_[block->data] = block;
+  hand_out(block);
+  return block->data;
+}
+
+void CachingAllocator::hand_out(Block* block) {
   ++stats_.allocations;
   stats_.allocated += static_cast<std::int64_t>(block->size);
   stats_.peak_allocated = std::max(stats_.peak_allocated, stats_.allocated);
-  return block->data;
+}
+
+std::vector<CachingAllocator::Block*>* CachingAllocator::resting_place(const Block& block) {
+  if (block.pool != 0 || !block.small || block.size > kLargestResting) return nullptr;
+  auto& place = resting_[block.size / kAlignment];
+  return place.size() < kMostResting ? &place : nullptr;
+}
+
+/// Makes free blocks of those that rest.
+void CachingAllocator::wake_resting() {
+  for (auto& blocks : resting_) {
+    for (Block* block : blocks) {
+      block->resting = false;
+      live_.erase(block->data);
+      stats_.allocated += static_cast<std::int64_t>(block->size);  // make_free() takes it off
+      make_free(block);
+    }
+    blocks.clear();
+  }
 }
 
 void CachingAllocator::release(void* data) noexcept {
   if (data == nullptr) return;
   const std::lock_guard lock(mutex_);
   const auto found = live_.find(data);
-  if (found == live_.end()) return;
+  if (found == live_.end() || found->second->resting) return;
   Block* block = found->second;
+  if (pool_of_this_thread() == 0) {
+    if (auto* place = resting_place(*block)) {
+      block->resting = true;
+      stats_.allocated -= static_cast<std::int64_t>(block->size);
+      place->push_back(block);
+      return;
+    }
+  }
   live_.erase(found);
   if (const int pool = pool_of_this_thread(); pool != block->pool && pool != 0) {
     held_[pool].push_back(block);
@@ -188,6 +233,7 @@ void CachingAllocator::reset_peak() {
 void CachingAllocator::empty_cache() {
   const DeviceGuard guard(device_);
   const std::lock_guard lock(mutex_);
+  wake_resting();
   free_segments(0);
 }
 
@@ -209,6 +255,11 @@ void CachingAllocator::drop_private_pool(int id) noexcept {
   };
   for (const auto& [data, block] : live_) {
     if (block->pool == id) share(block);
+  }
+  for (const auto& [pool, blocks] : held_) {
+    for (Block* block : blocks) {
+      if (block->pool == id) share(block);
+    }
   }
   for (const bool small : {false, true}) {
     FreeList blocks = std::move(free_list(id, small));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <map>
@@ -49,6 +50,7 @@ class CachingAllocator {
     int pool = 0;        // 0: shared
     bool small = false;  // cut from a segment for small requests
     bool live = false;
+    bool resting = false;       // released, and kept whole for the next request of its size
     Block* previous = nullptr;  // neighbours within the segment
     Block* next = nullptr;
   };
@@ -62,6 +64,9 @@ class CachingAllocator {
   void* allocate(std::size_t bytes, int pool);
   int pool_of_this_thread() const;
   void make_free(Block* block);
+  void hand_out(Block* block);
+  std::vector<Block*>* resting_place(const Block& block);
+  void wake_resting();
   FreeList& free_list(int pool, bool small) { return free_[{pool, small}]; }
   Block* take_free(int pool, bool small, std::size_t size);
   Block* new_segment(int pool, bool small, std::size_t size);
@@ -72,7 +77,10 @@ class CachingAllocator {
   int device_;
   mutable std::mutex mutex_;
   std::map<std::pair<int, bool>, FreeList> free_;
-  std::unordered_map<void*, Block*> live_;
+  std::unordered_map<void*, Block*> live_;  // resting ones included
+  // Small tensors come and go at every op: blocks of the shared pool up to kLargestResting bytes skip the search, the
+  // cutting and the joining. By size in units of the alignment.
+  std::array<std::vector<Block*>, 65> resting_;
   MemoryStats stats_;
   int next_pool_ = 1;
   std::atomic<int> capture_pool_ = 0;  // 0: nothing is captured

@@ -11,7 +11,19 @@ void check(cudaError_t status, const char* what) {
                                     cudaGetErrorName(status));
 }
 
+namespace {
+/// On a machine with one card that card is always current, and the question, asked at every launch, can be spared.
+bool is_only_device() {
+  static const bool only = [] {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess && count == 1;
+  }();
+  return only;
+}
+}  // namespace
+
 DeviceGuard::DeviceGuard(int index) {
+  if (is_only_device()) return;
   check(cudaGetDevice(&previous_), "cudaGetDevice");
   if (previous_ == index) return;
   check(cudaSetDevice(index), "cudaSetDevice");
