@@ -39,7 +39,7 @@ inline ReductionGeometry split_dims(const View& x, const View& out) {
   g.reduced = to_device(reduced, 1);
   g.outputs = kept_x.numel();
   g.count = reduced_x.numel();
-  g.column_major = kept.inner_stride(0) == 1 && kept.inner() >= 32 && reduced.inner_stride(0) != 1;
+  g.column_major = kept.inner_stride(0) == 1 && kept.inner() >= 32 && (reduced.inner_stride(0) != 1 || g.count == 1);
   return g;
 }
 
@@ -54,55 +54,134 @@ __device__ M monoid_of_output(M monoid, [[maybe_unused]] std::int64_t output) {
   }
 }
 
-/// Elements begin, begin + step, ... below end of one output. Four states at a time: the loads do not wait for one
-/// another, and sums lose fewer digits.
+/// Elements of a state that one thread keeps side by side, one per element of a vector; limited by its registers.
 template <class M, class T>
+inline constexpr int kReduceVector = std::min(kPerAccess<T>,
+                                              std::max(1, 64 / static_cast<int>(sizeof(typename M::State))));
+
+/// The states of kCount neighbours as one.
+template <int kCount, class M>
+__device__ typename M::State merge_all(const M& monoid, typename M::State (&states)[kCount]) {
+#pragma unroll
+  for (int step = 1; step < kCount; step *= 2) {
+#pragma unroll
+    for (int k = 0; k + step < kCount; k += 2 * step) states[k] = monoid.merge(states[k], states[k + step]);
+  }
+  return states[0];
+}
+
+/// Vectors begin, begin + step, ... below end of one output. Four loads at a time, which do not wait for one another,
+/// and several states, so that sums lose fewer digits. With kVector > 1 the elements lie behind one another.
+template <int kVector, class M, class T>
 __device__ typename M::State accumulate(const ReductionGeometry& g, const M& monoid, const T* x, std::int64_t begin,
                                         std::int64_t end, std::int64_t step) {
-  typename M::State states[4] = {monoid.identity(), monoid.identity(), monoid.identity(), monoid.identity()};
-  const auto value = [&](std::int64_t i) {
-    std::int64_t at[1];
-    g.reduced.offsets(i, at);
-    return widen(x[at[0]]);
+  constexpr int kStates = kVector > 1 ? kVector : 4;
+  typename M::State states[kStates];
+#pragma unroll
+  for (int k = 0; k < kStates; ++k) states[k] = monoid.identity();
+  const auto load = [&](std::int64_t i) {
+    std::int64_t at[1] = {i * kVector};
+    if constexpr (kVector == 1) g.reduced.offsets(i, at);
+    return load_vector<kVector>(x + at[0]);
+  };
+  const auto add = [&](const Vector<T, kVector>& v, std::int64_t i, int first) {
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) {
+      auto& state = states[(first + k) % kStates];
+      state = monoid.add(state, widen(v.at[k]), i * kVector + k);
+    }
   };
   std::int64_t i = begin;
   for (; i + 3 * step < end; i += 4 * step) {
+    Vector<T, kVector> v[4];
 #pragma unroll
-    for (int k = 0; k < 4; ++k) states[k] = monoid.add(states[k], value(i + k * step), i + k * step);
+    for (int u = 0; u < 4; ++u) v[u] = load(i + u * step);
+#pragma unroll
+    for (int u = 0; u < 4; ++u) add(v[u], i + u * step, kVector > 1 ? 0 : u);
   }
-  for (; i < end; i += step) states[0] = monoid.add(states[0], value(i), i);
-  return monoid.merge(monoid.merge(states[0], states[1]), monoid.merge(states[2], states[3]));
+  for (; i < end; i += step) add(load(i), i, 0);
+  return merge_all<kStates>(monoid, states);
 }
 
-/// One block of kThreads per output and split: for inputs that lie behind one another.
-template <int kThreads, class M, class T>
-__global__ void __launch_bounds__(kThreads)
-    reduce_rows_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t chunk, typename M::State* partial) {
+/// Threads of a block of all kernels here but the last.
+inline constexpr int kReduceThreads = 256;
+
+/// kThreads (a warp or a block) per output and split: for inputs that lie behind one another. `chunk` counts vectors.
+template <int kThreads, int kVector, class M, class T>
+__global__ void __launch_bounds__(kReduceThreads)
+    reduce_rows_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t splits, std::int64_t chunk,
+                       typename M::State* partial) {
   using State = typename M::State;
   __shared__ State shared[kThreads / kWarp];
-  const M monoid = monoid_of_output(monoids, blockIdx.x);
-  std::int64_t offsets[2];
-  g.kept.offsets(blockIdx.x, offsets);
-  const std::int64_t begin = blockIdx.y * chunk;
-  const std::int64_t end = begin + chunk < g.count ? begin + chunk : g.count;
-  State state = accumulate(g, monoid, x + offsets[0], begin + threadIdx.x, end, kThreads);
-  state = block_combine<kThreads>(
-      state, [&](const State& a, const State& b) { return monoid.merge(a, b); }, shared);
-  if (threadIdx.x == 0) partial[static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y] = state;
-}
-
-/// One thread per output and split, neighbours reading neighbours: for column sums.
-template <class M, class T>
-__global__ void reduce_columns_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t chunk,
-                                      typename M::State* partial) {
-  const std::int64_t output = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t job = static_cast<std::int64_t>(blockIdx.x) * (kReduceThreads / kThreads) + threadIdx.y;
+  const std::int64_t output = job / splits;
   if (output >= g.outputs) return;
   const M monoid = monoid_of_output(monoids, output);
   std::int64_t offsets[2];
   g.kept.offsets(output, offsets);
-  const std::int64_t begin = blockIdx.y * chunk;
-  const std::int64_t end = begin + chunk < g.count ? begin + chunk : g.count;
-  partial[output * gridDim.y + blockIdx.y] = accumulate(g, monoid, x + offsets[0], begin, end, 1);
+  const std::int64_t begin = (job - output * splits) * chunk;
+  const std::int64_t vectors = g.count / kVector;
+  const std::int64_t end = begin + chunk < vectors ? begin + chunk : vectors;
+  State state = accumulate<kVector>(g, monoid, x + offsets[0], begin + threadIdx.x, end, kThreads);
+  state = block_combine<kThreads>(
+      state, [&](const State& a, const State& b) { return monoid.merge(a, b); }, shared);
+  if (threadIdx.x == 0) partial[job] = state;
+}
+
+/// Neighbouring outputs, whose inputs are neighbours too: a block takes a vector of them per lane, and its warps the
+/// inputs in turn. blockIdx.y is the split, `chunk` its inputs.
+template <int kVector, class M, class T>
+__global__ void __launch_bounds__(kReduceThreads)
+    reduce_columns_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t chunk, typename M::State* partial) {
+  using State = typename M::State;
+  constexpr int kRows = kReduceThreads / kWarp;
+  constexpr int kColumns = kWarp * kVector;
+  __shared__ State shared[kRows][kColumns];
+  const std::int64_t block_first = static_cast<std::int64_t>(blockIdx.x) * kColumns;
+  const std::int64_t first = block_first + threadIdx.x * kVector;
+  State states[kVector];
+  if (first < g.outputs) {
+    M monoid[kVector];
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) {
+      monoid[k] = monoid_of_output(monoids, first + k);
+      states[k] = monoid[k].identity();
+    }
+    std::int64_t offsets[2];
+    g.kept.offsets(first, offsets);
+    const std::int64_t begin = blockIdx.y * chunk;
+    const std::int64_t end = begin + chunk < g.count ? begin + chunk : g.count;
+    const auto load = [&](std::int64_t i) {
+      std::int64_t at[1];
+      g.reduced.offsets(i, at);
+      return load_vector<kVector>(x + offsets[0] + at[0]);
+    };
+    const auto add = [&](const Vector<T, kVector>& v, std::int64_t i) {
+#pragma unroll
+      for (int k = 0; k < kVector; ++k) states[k] = monoid[k].add(states[k], widen(v.at[k]), i);
+    };
+    std::int64_t i = begin + threadIdx.y;
+    for (; i + 3 * kRows < end; i += 4 * kRows) {
+      Vector<T, kVector> v[4];
+#pragma unroll
+      for (int u = 0; u < 4; ++u) v[u] = load(i + u * kRows);
+#pragma unroll
+      for (int u = 0; u < 4; ++u) add(v[u], i + u * kRows);
+    }
+    for (; i < end; i += kRows) add(load(i), i);
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) shared[threadIdx.y][threadIdx.x * kVector + k] = states[k];
+  }
+  __syncthreads();
+  for (int c = threadIdx.y * kWarp + threadIdx.x; c < kColumns; c += kReduceThreads) {
+    const std::int64_t output = block_first + c;
+    if (output >= g.outputs) return;
+    const M monoid = monoid_of_output(monoids, output);
+    State state = shared[0][c];
+#pragma unroll
+    for (int r = 1; r < kRows; ++r) state = monoid.merge(state, shared[r][c]);
+    partial[output * gridDim.y + blockIdx.y] = state;
+  }
 }
 
 /// kLanes threads (1 or a warp) per output merge its splits.
@@ -133,51 +212,99 @@ __global__ void finish_reduction_kernel(ReductionGeometry g, M monoids, const ty
   }
 }
 
-/// out = reduction of x (or out += it); T and R are the storage types of x and out.
+namespace internal {
+
+/// Whether all strides but the innermost are multiples of `count`.
+template <int kViews>
+bool outer_strides_fit(const DeviceWalk<kViews>& walk, int from, int count) {
+  for (int d = from; d < walk.rank; ++d) {
+    if (walk.strides[0][d] % count != 0) return false;
+  }
+  return true;
+}
+
+/// Whether a vector of `count` inputs can be loaded at a time: of one output, or of neighbouring ones.
+inline bool reduces_in_vectors(const ReductionGeometry& g, const View& x, int count) {
+  if (reinterpret_cast<std::uintptr_t>(x.data) % (size_of(x.dtype) * static_cast<std::size_t>(count)) != 0)
+    return false;
+  if (g.column_major) {
+    return g.kept.sizes[0].divisor % static_cast<unsigned>(count) == 0 && outer_strides_fit(g.kept, 1, count) &&
+           (g.count == 1 || outer_strides_fit(g.reduced, 0, count));
+  }
+  return g.reduced.rank == 1 && g.reduced.strides[0][0] == 1 && g.count % count == 0 &&
+         (g.outputs == 1 || outer_strides_fit(g.kept, 0, count));
+}
+
+/// Queues the kernel that leaves outputs x splits states. Returns them and the number of splits.
+template <int kVector, class T, class M>
+std::pair<typename M::State*, std::int64_t> launch_partial(const char* op, const ReductionGeometry& g, const M& monoid,
+                                                           const View& x, const Stream& stream) {
+  using State = typename M::State;
+  // Enough blocks to fill the card several times over, each with enough to do.
+  const std::int64_t wanted = multiprocessors(stream) * std::int64_t{8};
+  const auto allocate = [&](std::int64_t splits) {
+    const std::size_t bytes = static_cast<std::size_t>(g.outputs * splits) * sizeof(State);
+    return static_cast<State*>(backend_of(stream.device).allocate(bytes, stream.device.index));
+  };
+  const auto splits_for = [](std::int64_t most, std::int64_t elements, std::int64_t least) {
+    return std::clamp<std::int64_t>(std::min(most, ceil_div(elements, least)), 1, 2048);
+  };
+  if (g.column_major) {
+    const std::int64_t units = ceil_div(g.outputs, kWarp * kVector);
+    const std::int64_t splits = splits_for(wanted / units, g.count, 128);
+    State* partial = allocate(splits);
+    launch(op, reduce_columns_kernel<kVector, M, T>,
+           {.grid = dim3(static_cast<unsigned>(units), static_cast<unsigned>(splits)),
+            .block = dim3(kWarp, kReduceThreads / kWarp)},
+           stream, g, monoid, x.as<T>(), ceil_div(std::max<std::int64_t>(g.count, 1), splits), partial);
+    return {partial, splits};
+  }
+  const std::int64_t vectors = g.count / kVector;
+  const auto rows = [&]<int kThreads>() {
+    constexpr int kJobs = kReduceThreads / kThreads;
+    const std::int64_t splits = splits_for(wanted * kJobs / g.outputs, vectors, 16 * kThreads);
+    State* partial = allocate(splits);
+    launch(op, reduce_rows_kernel<kThreads, kVector, M, T>,
+           {.grid = dim3(static_cast<unsigned>(ceil_div(g.outputs * splits, kJobs))), .block = dim3(kThreads, kJobs)},
+           stream, g, monoid, x.as<T>(), splits, ceil_div(std::max<std::int64_t>(vectors, 1), splits), partial);
+    return std::pair{partial, splits};
+  };
+  if constexpr (kVector > 1) {
+    if (vectors > 512) return rows.template operator()<kReduceThreads>();
+  }
+  return rows.template operator()<kWarp>();
+}
+
+}  // namespace internal
+
+/// out = reduction of x (or out += it); T and R are the storage types of x and out. Floor: one read of x.
 template <class T, class R, class M>
 void reduce(const char* op, M monoid, const View& x, const View& out, bool accumulate, const Stream& stream) {
-  using State = typename M::State;
-  constexpr int kThreads = 256;
+  constexpr int kVector = kReduceVector<M, T>;
   const ReductionGeometry g = internal::split_dims(x, out);
   if (g.outputs == 0) return;
-  const std::int64_t units = g.column_major ? ceil_div(g.outputs, kThreads) : g.outputs;
-  if (units > INT32_MAX || (g.reduced.rank > 1 && g.count > UINT32_MAX) ||
-      (g.kept.rank > 1 && g.outputs > UINT32_MAX)) {
+  if (g.outputs > INT32_MAX || (g.reduced.rank > 1 && g.count > UINT32_MAX)) {
     trinix::detail::fail<ShapeError>(op,
                                      "{} results of {} elements each are more than a CUDA kernel here can index; "
                                      "reduce a part at a time",
                                      g.outputs, g.count);
   }
-  // Enough blocks to fill the card several times over, each with enough to do.
-  const std::int64_t wanted = multiprocessors(stream) * std::int64_t{8};
-  const std::int64_t least = g.column_major ? 64 : 4096;
-  const std::int64_t splits = std::clamp<std::int64_t>(std::min(wanted / units, ceil_div(g.count, least)), 1, 65535);
-  const std::int64_t chunk = ceil_div(std::max<std::int64_t>(g.count, 1), splits);
-  const std::size_t bytes = static_cast<std::size_t>(g.outputs * splits) * sizeof(State);
-  Backend& backend = backend_of(stream.device);
-  auto* partial = static_cast<State*>(backend.allocate(bytes, stream.device.index));
-  const LaunchShape shape{.grid = dim3(static_cast<unsigned>(units), static_cast<unsigned>(splits)),
-                          .block = dim3(kThreads)};
-  if (g.column_major) {
-    launch(op, reduce_columns_kernel<M, T>, shape, stream, g, monoid, x.as<T>(), chunk, partial);
-  } else if (chunk <= 64) {
-    const LaunchShape narrow{.grid = shape.grid, .block = dim3(32)};
-    launch(op, reduce_rows_kernel<32, M, T>, narrow, stream, g, monoid, x.as<T>(), chunk, partial);
-  } else {
-    launch(op, reduce_rows_kernel<kThreads, M, T>, shape, stream, g, monoid, x.as<T>(), chunk, partial);
-  }
-  const auto finish = [&]<int kLanes>() {
-    const std::int64_t blocks = ceil_div(g.outputs * kLanes, kThreads);
+  const auto [partial, splits] = internal::reduces_in_vectors(g, x, kVector)
+                                     ? internal::launch_partial<kVector, T>(op, g, monoid, x, stream)
+                                     : internal::launch_partial<1, T>(op, g, monoid, x, stream);
+  const auto finish = [&, partial = partial, splits = splits]<int kLanes>() {
+    const std::int64_t blocks = ceil_div(g.outputs * kLanes, kReduceThreads);
     launch(op, finish_reduction_kernel<kLanes, M, R>,
-           {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kThreads)}, stream, g, monoid, partial, splits,
-           out.as<R>(), accumulate);
+           {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kReduceThreads)}, stream, g, monoid, partial,
+           splits, out.as<R>(), accumulate);
   };
   if (splits > 4) {
     finish.template operator()<kWarp>();
   } else {
     finish.template operator()<1>();
   }
-  backend.release(partial, bytes, stream.device.index);
+  const std::size_t bytes = static_cast<std::size_t>(g.outputs * splits) * sizeof(typename M::State);
+  backend_of(stream.device).release(partial, bytes, stream.device.index);
 }
 
 }  // namespace trinix::cuda

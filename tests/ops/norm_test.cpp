@@ -49,6 +49,22 @@ std::vector<OpCase> cases() {
   add("layer_norm_weight", {{5, 19}, {19}}, true, false);
   add("layer_norm_bias", {{5, 19}, {19}}, false, true);
   add("layer_norm_plain", {{5, 19}}, false, false);
+  // Rows of every length class of the kernels, aligned and not; more rows than are worked on at a time.
+  for (const auto& [rows, columns] : {std::pair{19, 200},
+                                      {20, 384},
+                                      {11, 768},
+                                      {9, 1024},
+                                      {5, 1600},
+                                      {3, 3072},
+                                      {2, 6000},
+                                      {9, 777},
+                                      {3, 3001},
+                                      {2, 7001},
+                                      {5003, 64}}) {
+    add("layer_norm_long", {{rows, columns}, {columns}, {columns}}, true, true);
+    list.back().dtypes = {DType::f32, DType::bf16, DType::f16};
+    list.back().layouts = {Layout::contiguous};
+  }
   // The sum and its norm are both used, with different gradients.
   list.push_back({.name = "add_layer_norm",
                   .inputs = {{3, 4, 21}, {3, 4, 21}, {21}, {21}},

@@ -363,6 +363,51 @@ TEST(ReduceLarge, TheResultDoesNotDependOnTheNumberOfThreads) {
   }
 }
 
+/// Rows and columns of whole vectors and of odd sizes, few and many.
+TEST_P(ReduceOnDevice, AgreesWithPlainLoopsInManyGeometries) {
+  const std::pair<Shape, Dims> geometries[] = {
+      {{130, 264}, {0}},   {{130, 264}, {1}},    {{130, 264}, {}},    {{64, 5, 136}, {0}}, {{64, 5, 136}, {0, 2}},
+      {{64, 5, 136}, {1}}, {{3, 9000}, {1}},     {{9000, 3}, {0}},    {{9000, 40}, {0}},   {{9000, 33}, {0}},
+      {{1, 999}, {0}},     {{2000, 24}, {1}},    {{5, 8001}, {1}},    {{40001}, {0}},      {{1, 2048}, {0}},
+      {{2, 20000}, {1}},   {{300, 1, 256}, {0}}, {{7, 300, 32}, {1}},
+  };
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16, DType::i32, DType::u8}) {
+    const double tolerance = dtype == DType::f64    ? 1e-12
+                             : dtype == DType::f32  ? 2e-6
+                             : dtype == DType::bf16 ? 4e-3
+                                                    : 1e-3;
+    for (const auto& [shape, dims] : geometries) {
+      for (const std::int64_t offset : {0, 1}) {  // the second begins off the alignment of vectors
+        SCOPED_TRACE(std::string(name(dtype)) + " " + shape.to_string() + " over " + dims.to_string() + " from " +
+                     std::to_string(offset));
+        const std::int64_t n = numel(shape);
+        const auto values = random_values(static_cast<std::size_t>(n + offset), 4, 0, is_floating(dtype) ? 2 : 9);
+        const Tensor x = from_vector(values).to(dtype).narrow(0, offset, n).view(shape);
+        const Array plain{shape, x.to_doubles()};
+        const auto agrees = [&](const char* what, const Tensor& got, const auto& fold) {
+          const Array expected = reduce_naively(plain, dims, false, fold);
+          EXPECT_LE(relative_error(got.to_doubles(), expected.values), tolerance) << what;
+        };
+        agrees("sum", sum(x, dims), total);
+        agrees("max", max(x, dims), [](const std::vector<double>& v) { return *std::max_element(v.begin(), v.end()); });
+        agrees("min", min(x, dims), [](const std::vector<double>& v) { return *std::min_element(v.begin(), v.end()); });
+        if (dims.size() == 1) {
+          agrees("argmin", argmin(x, dims[0]), [](const std::vector<double>& v) {
+            return static_cast<double>(std::min_element(v.begin(), v.end()) - v.begin());
+          });
+        }
+        if (!is_floating(dtype)) continue;
+        agrees("logsumexp", logsumexp(x, dims), [](const std::vector<double>& v) {
+          double s = 0;
+          for (const double e : v) s += std::exp(e);
+          return std::log(s);
+        });
+        agrees("var", var(x, dims, 0), [](const std::vector<double>& v) { return variance(v, 0); });
+      }
+    }
+  }
+}
+
 TEST_P(ReduceOnDevice, LargeSumsAreAccurate) {
   for (const Shape& shape : {Shape{1 << 21}, Shape{3000, 700}, Shape{700, 3000}, Shape{9, 300, 700}}) {
     const auto values = random_values(static_cast<std::size_t>(numel(shape)), 3, 0, 1);

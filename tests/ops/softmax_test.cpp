@@ -26,8 +26,19 @@ Array softmax_naively(const Array& x, int dim, bool log) {
 
 std::vector<OpCase> cases() {
   std::vector<OpCase> list;
-  const std::pair<Shape, int> geometries[] = {
-      {{5, 37}, -1}, {{70, 5}, -1}, {{37, 19}, 0}, {{3, 6, 21}, 1}, {{2, 1100}, 1}};
+  const std::pair<Shape, int> geometries[] = {{{5, 37}, -1},
+                                              {{70, 5}, -1},
+                                              {{37, 19}, 0},
+                                              {{3, 6, 21}, 1},
+                                              {{2, 1100}, 1},
+                                              // Rows of every length class of the kernels.
+                                              {{19, 1200}, 1},
+                                              {{5, 1768}, 1},
+                                              {{3, 3072}, 1},
+                                              {{2, 6000}, 1},
+                                              {{3, 1777}, 1},
+                                              {{2, 7001}, 1},
+                                              {{2, 9001}, 1}};
   for (const bool log : {false, true}) {
     for (const auto& [shape, dim] : geometries) {
       list.push_back(
@@ -46,6 +57,7 @@ std::vector<OpCase> cases() {
         list.back().layouts = {Layout::contiguous, Layout::transposed, Layout::sliced};
       }
       if (shape[1] > 1000) list.back().dtypes = {DType::f32, DType::bf16};  // finite differences would take long
+      if (shape[1] > 1100) list.back().layouts = {Layout::contiguous, Layout::sliced};
     }
   }
   return list;

@@ -1,7 +1,7 @@
 #include <trinix/backends/cuda/norm.cuh>
-#include <trinix/backends/cuda/reduction.cuh>
 #include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/add_layer_norm.h>
+#include <trinix/core/ops/fill.h>
 #include <trinix/core/ops/layer_norm.h>
 
 namespace trinix::cuda {
@@ -24,79 +24,107 @@ void forward(const View& x, const View& branch, const View& weight, const View& 
     using C = compute_t<T>;
     const NormForward<T> p{x.as<T>(),    branch.as<T>(), weight.as<T>(), bias.as<T>(), sum.as<T>(),        y.as<T>(),
                            mean.as<C>(), rstd.as<C>(),   x.size(0),      x.size(1),    static_cast<C>(eps)};
-    with_norm_shape<T>(p.columns, aligned, [&]<int kThreads, int kWidth, int kVectors>() {
-      const LaunchShape shape{.grid = dim3(static_cast<unsigned>(p.rows)), .block = dim3(kThreads)};
+    with_row_shape<T>(p.columns, aligned, [&]<int kThreads, int kWidth, int kVectors>() {
+      constexpr int kGroups = kRowGroups<kThreads>;
+      const LaunchShape shape{.grid = dim3(static_cast<unsigned>(ceil_div(p.rows, kGroups))),
+                              .block = dim3(kThreads, kGroups)};
       launch("layer_norm", norm_forward_kernel<kThreads, kWidth, kVectors, T>, shape, stream, p);
     });
   });
 }
 
-template <class C>
-struct SumOf {
-  using State = C;
-  __device__ C identity() const { return C(0); }
-  __device__ C add(C s, C v, std::int64_t) const { return s + v; }
-  __device__ C merge(C a, C b) const { return a + b; }
-  __device__ C finish(C s, std::int64_t) const { return s; }
+/// Memory for the length of one call; the stream orders its reuse.
+class Partial {
+ public:
+  Partial(bool wanted, std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
+    if (wanted) data_ = backend_of(device).allocate(bytes, device.index);
+  }
+  ~Partial() {
+    if (data_ != nullptr) backend_of(device_).release(data_, bytes_, device_.index);
+  }
+  Partial(const Partial&) = delete;
+  Partial& operator=(const Partial&) = delete;
+  template <class C>
+  [[nodiscard]] C* as() const {
+    return static_cast<C*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_;
+  Device device_;
 };
 
-/// Sums the partial rows, in their own wide type, into a parameter's gradient.
-void finish_column_sums(const View& partial, const View& gradient, bool accumulate, const Stream& stream) {
-  View row = gradient;
-  row.shape = {1, gradient.shape[0]};
-  row.strides = {0, gradient.strides[0]};
-  dispatch_floating(gradient.dtype, "layer_norm", [&]<class T>() {
-    using C = compute_t<T>;
-    reduce<C, T>("layer_norm", SumOf<C>(), partial, row, accumulate, stream);
+struct Backward {
+  View x;  ///< what was normalised
+  View weight;
+  View mean;
+  View rstd;
+  View dsum;
+  View dy;
+  View dx;
+  View dweight;
+  View dbias;
+  bool add_dweight;
+  bool add_dbias;
+};
+
+template <class T>
+void backward_as(const Backward& a, const Stream& stream) {
+  using C = compute_t<T>;
+  const std::int64_t rows = a.x.size(0), columns = a.x.size(1);
+  const bool aligned = aligned16({&a.x, &a.weight, &a.dsum, &a.dy, &a.dx});
+  with_row_shape<T>(columns, aligned, [&]<int kThreads, int kWidth, int kVectors>() {
+    constexpr int kGroups = kRowGroups<kThreads>;
+    // As many as run at a time: every block costs a partial row.
+    const std::int64_t blocks =
+        std::min<std::int64_t>(ceil_div(rows, kGroups), multiprocessors(stream) * std::int64_t{kGroups > 1 ? 2 : 4});
+    const std::size_t bytes = static_cast<std::size_t>(blocks * columns) * sizeof(C);
+    const Partial dweight(a.dweight.defined, bytes, stream.device);
+    const Partial dbias(a.dbias.defined, bytes, stream.device);
+    const NormBackward<T> p{a.x.as<T>(),  a.weight.as<T>(), a.mean.as<C>(),  a.rstd.as<C>(), a.dsum.as<T>(),
+                            a.dy.as<T>(), a.dx.as<T>(),     dweight.as<C>(), dbias.as<C>(),  rows,
+                            columns};
+    const LaunchShape shape{.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kThreads, kGroups)};
+    launch("layer_norm", norm_backward_kernel<kThreads, kWidth, kVectors, T>, shape, stream, p);
+    if (!a.dweight.defined && !a.dbias.defined) return;
+    const NormGradients<T> gradients{
+        {dweight.as<C>(), dbias.as<C>()},
+        {a.dweight.as<T>(), a.dbias.as<T>()},
+        {a.dweight.defined ? a.dweight.stride(0) : 0, a.dbias.defined ? a.dbias.stride(0) : 0},
+        {a.add_dweight, a.add_dbias},
+        blocks,
+        columns};
+    const LaunchShape sums{.grid = dim3(static_cast<unsigned>(ceil_div(columns, kWarp)), 2),
+                           .block = dim3(kWarp, kPartialThreads)};
+    launch("layer_norm", norm_gradients_kernel<T>, sums, stream, gradients);
   });
 }
 
-void backward(const View& x, const View& weight, const View& mean, const View& rstd, const View& dsum, const View& dy,
-              const View& dx, const View& dweight, const View& dbias, bool add_dweight, bool add_dbias,
-              const Stream& stream) {
-  if (x.numel() == 0) return;
-  const bool aligned = aligned16({&x, &weight, &dsum, &dy, &dx});
-  const std::int64_t blocks = std::min<std::int64_t>(x.size(0), multiprocessors(stream) * std::int64_t{4});
-  const DType wide = compute_type(x.dtype);
-  const std::size_t bytes = static_cast<std::size_t>(blocks * x.size(1)) * size_of(wide);
-  Backend& backend = backend_of(stream.device);
-  const auto partial_for = [&](const View& gradient) {
-    void* data = gradient.defined ? backend.allocate(bytes, stream.device.index) : nullptr;
-    return View{data, wide, stream.device, {blocks, x.size(1)}, {x.size(1), 1}, gradient.defined};
-  };
-  const View partial_dweight = partial_for(dweight);
-  const View partial_dbias = partial_for(dbias);
-  dispatch_floating(x.dtype, "layer_norm", [&]<class T>() {
-    using C = compute_t<T>;
-    const NormBackward<T> p{
-        x.as<T>(),  weight.as<T>(),          mean.as<C>(),          rstd.as<C>(), dsum.as<T>(), dy.as<T>(),
-        dx.as<T>(), partial_dweight.as<C>(), partial_dbias.as<C>(), x.size(0),    x.size(1)};
-    with_norm_shape<T>(p.columns, aligned, [&]<int kThreads, int kWidth, int kVectors>() {
-      const LaunchShape shape{.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kThreads)};
-      launch("layer_norm", norm_backward_kernel<kThreads, kWidth, kVectors, T>, shape, stream, p);
-    });
-  });
-  for (const auto& [partial, gradient, add] :
-       {std::tuple(&partial_dweight, &dweight, add_dweight), std::tuple(&partial_dbias, &dbias, add_dbias)}) {
-    if (!gradient->defined) continue;
-    finish_column_sums(*partial, *gradient, add, stream);
-    backend.release(partial->data, bytes, stream.device.index);
+void backward(const Backward& a, const Stream& stream) {
+  if (a.x.numel() == 0) {  // sums over no rows
+    if (a.dweight.defined && !a.add_dweight) trinix::run<Fill>({.out = a.dweight, .value = 0}, stream.device);
+    if (a.dbias.defined && !a.add_dbias) trinix::run<Fill>({.out = a.dbias, .value = 0}, stream.device);
+    return;
   }
+  dispatch_floating(a.x.dtype, "layer_norm", [&]<class T>() { backward_as<T>(a, stream); });
 }
 
 void layer_norm_forward(const LayerNorm::Forward& a, const Stream& stream) {
   forward(a.x, {}, a.weight, a.bias, {}, a.y, a.mean, a.rstd, a.eps, stream);
 }
 void layer_norm_backward(const LayerNorm::Backward& a, const Stream& stream) {
-  backward(a.x, a.weight, a.mean, a.rstd, {}, a.dy, a.dx, a.dweight, a.dbias, a.accumulate_dweight, a.accumulate_dbias,
-           stream);
+  backward(
+      {a.x, a.weight, a.mean, a.rstd, {}, a.dy, a.dx, a.dweight, a.dbias, a.accumulate_dweight, a.accumulate_dbias},
+      stream);
 }
 void add_layer_norm_forward(const AddLayerNorm::Forward& a, const Stream& stream) {
   forward(a.x, a.branch, a.weight, a.bias, a.sum, a.y, a.mean, a.rstd, a.eps, stream);
 }
 void add_layer_norm_backward(const AddLayerNorm::Backward& a, const Stream& stream) {
-  backward(a.sum, a.weight, a.mean, a.rstd, a.dsum, a.dy, a.dx, a.dweight, a.dbias, a.accumulate_dweight,
-           a.accumulate_dbias, stream);
+  backward({a.sum, a.weight, a.mean, a.rstd, a.dsum, a.dy, a.dx, a.dweight, a.dbias, a.accumulate_dweight,
+            a.accumulate_dbias},
+           stream);
 }
 
 template <class Args>

@@ -1,6 +1,9 @@
+#include <limits>
+
 #include <trinix/backends/cuda/device/reduce.cuh>
 #include <trinix/backends/cuda/device/vector.cuh>
 #include <trinix/backends/cuda/map.cuh>
+#include <trinix/backends/cuda/rows.cuh>
 #include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/softmax.h>
 
@@ -45,7 +48,7 @@ struct MergeStatistics {
   }
 };
 
-/// One block per row. Two sweeps over x, the second mostly from L2. Floor: one read and one write.
+/// Rows of any length and stride, one block each. Two sweeps over x, the second mostly from L2.
 template <int kThreads, class T>
 __global__ void __launch_bounds__(kThreads) softmax_kernel(RowGeometry g, const T* x, T* y, bool log_form) {
   using C = compute_t<T>;
@@ -100,6 +103,146 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// Rows that lie contiguous and fit into registers: kVectors vectors of kWidth elements per thread. Floor: one read and
+/// one write.
+template <int kThreads, int kWidth, int kVectors, class T>
+__global__ void __launch_bounds__(kThreads* kRowGroups<kThreads>)
+    softmax_row_kernel(RowGeometry g, const T* x, T* y, bool log_form) {
+  using C = compute_t<T>;
+  constexpr C kNone = -std::numeric_limits<C>::infinity();
+  __shared__ C shared[kThreads / kWarp];
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRowGroups<kThreads> + threadIdx.y;
+  if (row >= g.count) return;
+  std::int64_t at[3];
+  g.rows.offsets(row, at);
+  Vector<C, kWidth> held[kVectors];
+  C max = kNone;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t c = (static_cast<std::int64_t>(v) * kThreads + threadIdx.x) * kWidth;
+    Vector<T, kWidth> loaded;
+    if (c < g.length) loaded = load_vector<kWidth>(x + at[0] + c);
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) {
+      held[v].at[k] = c < g.length ? widen(loaded.at[k]) : kNone;
+      max = Larger()(max, held[v].at[k]);
+    }
+  }
+  max = block_combine<kThreads>(max, Larger(), shared);
+  const C shift = max == kNone ? C(0) : max;
+  C sum = 0;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) {
+      const C centred = held[v].at[k] - shift;
+      const C e = exp(centred);
+      sum += e;
+      held[v].at[k] = log_form ? centred : e;
+    }
+  }
+  sum = block_combine<kThreads>(sum, Plus(), shared);
+  const C inverse = sum == C(0) ? C(0) : C(1) / sum;  // a row of only -inf: zeros, never NaN
+  const C log_sum = sum == C(0) ? C(0) : log(sum);
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t c = (static_cast<std::int64_t>(v) * kThreads + threadIdx.x) * kWidth;
+    if (c < g.length) {
+      Vector<T, kWidth> out;
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) {
+        out.at[k] = narrow_to<T>(log_form ? held[v].at[k] - log_sum : held[v].at[k] * inverse);
+      }
+      store_vector(y + at[1] + c, out);
+    }
+  }
+}
+
+/// The gradient for the same rows. Floor: two reads and one write.
+template <int kThreads, int kWidth, int kVectors, class T>
+__global__ void __launch_bounds__(kThreads* kRowGroups<kThreads>)
+    softmax_row_backward_kernel(RowGeometry g, const T* y, const T* dy, T* dx, bool log_form) {
+  using C = compute_t<T>;
+  constexpr C kNone = -std::numeric_limits<C>::infinity();
+  struct State {
+    C sum;
+    C max;
+  };
+  __shared__ State shared[kThreads / kWarp];
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRowGroups<kThreads> + threadIdx.y;
+  if (row >= g.count) return;
+  std::int64_t at[3];
+  g.rows.offsets(row, at);
+  Vector<T, kWidth> values[kVectors];
+  Vector<T, kWidth> slopes[kVectors];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t c = (static_cast<std::int64_t>(v) * kThreads + threadIdx.x) * kWidth;
+    if (c < g.length) {
+      values[v] = load_vector<kWidth>(y + at[0] + c);
+      slopes[v] = load_vector<kWidth>(dy + at[1] + c);
+    }
+  }
+  State s{C(0), kNone};
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t c = (static_cast<std::int64_t>(v) * kThreads + threadIdx.x) * kWidth;
+    if (c < g.length) {
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) {
+        const C value = widen(values[v].at[k]);
+        const C d = widen(slopes[v].at[k]);
+        s.sum += log_form ? d : d * value;
+        s.max = Larger()(s.max, value);
+      }
+    }
+  }
+  s = block_combine<kThreads>(
+      s,
+      [](State a, State b) {
+        return State{a.sum + b.sum, Larger()(a.max, b.max)};
+      },
+      shared);
+  const bool constant = log_form && s.max == kNone;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t c = (static_cast<std::int64_t>(v) * kThreads + threadIdx.x) * kWidth;
+    if (c < g.length) {
+      Vector<T, kWidth> out;
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) {
+        const C value = widen(values[v].at[k]);
+        const C d = widen(slopes[v].at[k]);
+        const C gradient = log_form ? d - exp(value) * s.sum : value * (d - s.sum);
+        out.at[k] = narrow_to<T>(constant ? C(0) : gradient);
+      }
+      store_vector(dx + at[2] + c, out);
+    }
+  }
+}
+
+/// Longest row that the registers of one block hold.
+[[nodiscard]] std::int64_t longest_row(DType t) { return t == DType::f64 ? 4096 : 8192; }
+
+/// Whether the rows of all views can be loaded in vectors of `count`.
+bool rows_in_vectors(const RowGeometry& g, std::initializer_list<const View*> views, int count) {
+  for (const View* v : views) {
+    const auto bytes = size_of(v->dtype) * static_cast<std::size_t>(count);
+    if (reinterpret_cast<std::uintptr_t>(v->data) % bytes != 0) return false;
+  }
+  for (const auto& strides : g.rows.strides) {
+    for (int d = 0; g.count > 1 && d < g.rows.rank; ++d) {
+      if (strides[d] % count != 0) return false;
+    }
+  }
+  return true;
+}
+
+/// Whether the rows go through registers.
+bool fits_registers(const RowGeometry& g, DType t) {
+  return g.steps[0] == 1 && g.steps[1] == 1 && g.steps[2] == 1 && g.length <= longest_row(t);
+}
+
 /// Threads per row: a warp for short rows, where more would idle.
 template <class F>
 void with_threads(std::int64_t length, F f) {
@@ -112,6 +255,16 @@ void softmax_forward(const Softmax::Forward& args, const Stream& stream) {
   const RowGeometry g = row_geometry(args.dim, args.x, args.y, args.y);
   if (g.count == 0 || g.length == 0) return;
   dispatch_floating(args.x.dtype, "softmax", [&]<class T>() {
+    if (fits_registers(g, args.x.dtype)) {
+      const bool aligned = rows_in_vectors(g, {&args.x, &args.y}, kPerAccess<T>);
+      return with_row_shape<T>(g.length, aligned, [&]<int kThreads, int kWidth, int kVectors>() {
+        constexpr int kGroups = kRowGroups<kThreads>;
+        const LaunchShape shape{.grid = dim3(static_cast<unsigned>(ceil_div(g.count, kGroups))),
+                                .block = dim3(kThreads, kGroups)};
+        launch("softmax", softmax_row_kernel<kThreads, kWidth, kVectors, T>, shape, stream, g, args.x.as<T>(),
+               args.y.as<T>(), args.log);
+      });
+    }
     with_threads(g.length, [&]<int kThreads>() {
       const LaunchShape shape{.grid = dim3(static_cast<unsigned>(g.count)), .block = dim3(kThreads)};
       launch("softmax", softmax_kernel<kThreads, T>, shape, stream, g, args.x.as<T>(), args.y.as<T>(), args.log);
@@ -123,6 +276,16 @@ void softmax_backward(const Softmax::Backward& args, const Stream& stream) {
   const RowGeometry g = row_geometry(args.dim, args.y, args.dy, args.dx);
   if (g.count == 0 || g.length == 0) return;
   dispatch_floating(args.y.dtype, "softmax", [&]<class T>() {
+    if (fits_registers(g, args.y.dtype)) {
+      const bool aligned = rows_in_vectors(g, {&args.y, &args.dy, &args.dx}, kPerAccess<T>);
+      return with_row_shape<T>(g.length, aligned, [&]<int kThreads, int kWidth, int kVectors>() {
+        constexpr int kGroups = kRowGroups<kThreads>;
+        const LaunchShape shape{.grid = dim3(static_cast<unsigned>(ceil_div(g.count, kGroups))),
+                                .block = dim3(kThreads, kGroups)};
+        launch("softmax", softmax_row_backward_kernel<kThreads, kWidth, kVectors, T>, shape, stream, g, args.y.as<T>(),
+               args.dy.as<T>(), args.dx.as<T>(), args.log);
+      });
+    }
     with_threads(g.length, [&]<int kThreads>() {
       const LaunchShape shape{.grid = dim3(static_cast<unsigned>(g.count)), .block = dim3(kThreads)};
       launch("softmax", softmax_backward_kernel<kThreads, T>, shape, stream, g, args.y.as<T>(), args.dy.as<T>(),
