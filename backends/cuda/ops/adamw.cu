@@ -43,6 +43,9 @@ struct AdamWChunk {
   bool vectors;  // all addresses allow vector access
 };
 
+__device__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+__device__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+
 /// AdamWFactors in the type of the arithmetic.
 template <class C>
 struct Numbers {
@@ -58,12 +61,14 @@ struct Numbers {
         root_scale(static_cast<C>(f.root_scale)),
         eps(static_cast<C>(f.eps)) {}
 
-  /// The parameter after the update; advances the moments.
+  /// The parameter after the update; advances the moments. Where multiplication and addition are joined is written out:
+  /// left to the compiler it differs between vectors and single elements, and so would the bits.
   __device__ C step(C param, C raw_grad, C& mean, C& square) const {
-    const C grad = raw_grad * scale;
-    mean += one_less_beta1 * (grad - mean);
-    square = beta2 * square + one_less_beta2 * grad * grad;
-    return param * decay - step_size * mean / (sqrt(square) * root_scale + eps);
+    const C grad = rounded_product(raw_grad, scale);
+    mean = fma(one_less_beta1, grad - mean, mean);
+    square = fma(rounded_product(one_less_beta2, grad), grad, rounded_product(beta2, square));
+    const C change = rounded_product(step_size, mean) / fma(sqrt(square), root_scale, eps);
+    return fma(param, decay, -change);
   }
 };
 
