@@ -14,7 +14,7 @@ endif()
 if(TRINIX_WITH_CUDA)
   # The machine's own card if it has one; otherwise the list below, for cards from 2020 on: A100, RTX 30, RTX 40, H100
   # and H200 (the "a" gives access to wgmma), and PTX of the newest, which later cards compile at start.
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
     execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
                     OUTPUT_VARIABLE cards OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE no_card)
     if(no_card EQUAL 0 AND cards)
