@@ -108,7 +108,7 @@ inline constexpr int kReduceThreads = 256;
 
 /// kThreads (a warp or a block) per output and split: for inputs that lie behind one another. `chunk` counts vectors.
 template <int kThreads, int kVector, class M, class T>
-__global__ void __launch_bounds__(kReduceThreads)
+__global__ void __launch_bounds__(kReduceThreads, 1)
     reduce_rows_kernel(ReductionGeometry g, M monoids, const T* x, std::int64_t splits, std::int64_t chunk,
                        typename M::State* partial) {
   using State = typename M::State;
