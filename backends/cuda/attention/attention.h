@@ -78,7 +78,7 @@ struct AttentionBackwardTask {
 
 /// Shared memory per block that forward and backward take at most.
 [[nodiscard]] constexpr int attention_shared_bytes(int width, bool backward) {
-  return backward ? (width == 64 ? 132 : width == 96 ? 114 : 146) * 1024 : width * 768 + 128;
+  return backward ? (width == 64 ? 82 : width == 96 ? 114 : 146) * 1024 : width * 768 + 128;
 }
 
 /// A row-major copy at `to` of an operand of the queries' shape whose rows cannot be read 16 bytes at a time.

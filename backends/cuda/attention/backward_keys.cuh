@@ -3,19 +3,30 @@
 #include <trinix/backends/cuda/attention/tiles.cuh>
 
 /// @file
-/// The backward of attention by tiles of keys: a block of eight warps, each with 16 keys, walks over the queries that
-/// see them, of all query heads that share the key head. Scores are computed transposed (keys x queries): rounded, P^T
-/// and dS^T are then the left operands of dV += P^T dO and dK += dS^T Q as they lie in the registers. Only dS passes
+/// The backward of attention by tiles of keys: a block of warps, each with 16 kM keys, walks over the queries that see
+/// them, of all query heads that share the key head. Scores are computed transposed (keys x queries): rounded, P^T and
+/// dS^T are then the left operands of dV += P^T dO and dK += dS^T Q as they lie in the registers. Only dS passes
 /// through shared memory, for dQ = dS K. Five products per pair, 10 Sq Sk D operations per head (half where causal).
 
 namespace trinix::cuda {
 
-template <int kWidth>
+/// Tile sizes. dk and dv take half of the registers: 32 keys per warp at 64 columns, which halves the reads of shared
+/// memory per product, and 16 otherwise.
+template <int kWidth, bool kDrops>
 struct KeysTile {
-  static constexpr int kWarps = 8;
+  static constexpr int kM = kWidth == 64 ? 2 : 1;
+  static constexpr int kWarps = 8 / kM;
   static constexpr int kThreads = kWarps * kWarp;
-  static constexpr int kKeys = kWarps * 16;
-  static constexpr int kQueries = kWidth == 64 ? 128 : 64;
+  static constexpr int kBlocks = kWidth == 64 ? 2 : 1;  // per multiprocessor
+  static constexpr int kWarpKeys = kM * 16;
+  static constexpr int kKeys = kWarps * kWarpKeys;
+  static constexpr int kQueries = 64;
+#if __CUDA_ARCH__ >= 900
+  static constexpr bool kShort = kDrops && kWidth == 128;
+#else
+  static constexpr bool kShort = kWidth == 128;  // adding one float at a time takes more registers
+#endif
+  static constexpr int kPart = kM == 2 || kShort ? 32 : 64;  // queries whose scores are in the registers at a time
   using Tile = SharedTile<kWidth>;
   using ScoreTile = SharedTile<kQueries>;
   static constexpr int kKeyBytes = kKeys * Tile::kPitch;
@@ -25,26 +36,30 @@ struct KeysTile {
   static constexpr int kStageBytes = 2 * kQueryBytes + 2 * kQueries * 4;
   static constexpr int kSharedBytes = 2 * kKeyBytes + kScoreBytes + 2 * kStageBytes;
   static_assert(kSharedBytes <= attention_shared_bytes(kWidth, true));
-  // dQ: four warps along the queries, two along the columns.
-  static constexpr int kM = kQueries / 64;
-  static constexpr int kColumns = kWidth / 2;
+  // dQ: kRowWarps warps along the queries, the others along the columns; a warp's part is 16 kSumM x 8 kSumN.
+  static constexpr int kRowWarps = kWidth == 96 ? 4 : 2;
+  static constexpr int kSumM = kQueries / 16 / kRowWarps;
+  static constexpr int kSumN = kWidth / 8 / (kWarps / kRowWarps);
   static constexpr int kSumFloats = kQueries * kWidth;  // one tile of dq_sum
 };
 
 /// Probabilities of hidden pairs become 0. `query` and `key` are those of element (0, 0) of the lane.
-template <int kN>
-__device__ inline void mask_transposed(float (&s)[kN][4], const AttentionProblem& p, int query, int key) {
+template <int kM, int kN>
+__device__ inline void mask_transposed(float (&s)[kM][kN][4], const AttentionProblem& p, int query, int key) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = key + half * 8;
-    const int first = row < p.keys ? row - p.last_offset - query : 1 << 30;
-    const int last = row - p.first_offset - query;
+  for (int m = 0; m < kM; ++m) {
 #pragma unroll
-    for (int n = 0; n < kN; ++n) {
+    for (int half = 0; half < 2; ++half) {
+      const int row = key + m * 16 + half * 8;
+      const int first = row < p.keys ? row - p.last_offset - query : 1 << 30;
+      const int last = row - p.first_offset - query;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int column = n * 8 + e;
-        if (column < first || column > last) s[n][2 * half + e] = 0;
+      for (int n = 0; n < kN; ++n) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int column = n * 8 + e;
+          if (column < first || column > last) s[m][n][2 * half + e] = 0;
+        }
       }
     }
   }
@@ -86,37 +101,40 @@ struct KeysPlace {
 };
 
 /// Rounds and stores dk and dv by way of the tiles of the keys and values, which nobody reads any more.
-template <class T, class Config, int kO>
+template <class T, class Config, int kM, int kO>
 __device__ inline void finish_keys(const AttentionBackwardTask& task, const BlockOrder& order, char* shared,
-                                   const float (&dk)[1][kO][4], const float (&dv)[1][kO][4]) {
+                                   const float (&dk)[kM][kO][4], const float (&dv)[kM][kO][4]) {
   using Tile = typename Config::Tile;
   const AttentionProblem& p = task.problem;
   const KeysPlace<Config> at(p, order, kept_apart(blockIdx.x), kept_apart(threadIdx.x));
-  const float scale[1][2] = {{p.scale, p.scale}};
-  const float keep[1][2] = {{p.keep_scale, p.keep_scale}};
-  stage<T, Tile>(shared, at.warp * 16, dk, scale);
-  stage<T, Tile>(shared + Config::kKeyBytes, at.warp * 16, dv, keep);
+  const int warp_row = at.warp * Config::kWarpKeys;
+  float scale[kM][2];
+  float keep[kM][2];
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+    scale[m][0] = scale[m][1] = p.scale;
+    keep[m][0] = keep[m][1] = p.keep_scale;
+  }
+  stage<T, Tile>(shared, warp_row, dk, scale);
+  stage<T, Tile>(shared + Config::kKeyBytes, warp_row, dv, keep);
   __syncwarp();
   const auto store = [&](const char* tile, const HeadsView& view) {
     if (view.data == nullptr) return;
     T* to = const_cast<T*>(head_of<T>(view, at.b, at.h)) + static_cast<std::int64_t>(at.first_key) * view.row;
-    store_rows<T, Tile, 16>(tile, at.warp * 16, to, view, at.rows, p.depth);
+    store_rows<T, Tile, Config::kWarpKeys>(tile, warp_row, to, view, at.rows, p.depth);
   };
   store(shared, task.dk);
   store(shared + Config::kKeyBytes, task.dv);
 }
 
 template <class T, int kWidth, bool kDrops>
-__global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
+__global__ void __launch_bounds__(KeysTile<kWidth, kDrops>::kThreads, KeysTile<kWidth, kDrops>::kBlocks)
     attention_keys_kernel(const __grid_constant__ AttentionBackwardTask task, const BlockOrder order) {
-  using Config = KeysTile<kWidth>;
+  using Config = KeysTile<kWidth, kDrops>;
   using Tile = typename Config::Tile;
   using ScoreTile = typename Config::ScoreTile;
-#if __CUDA_ARCH__ >= 900
-  constexpr int kPart = kDrops && kWidth == 128 ? 32 : 64;
-#else
-  constexpr int kPart = kWidth == 128 ? 32 : 64;  // adding one float at a time takes more registers
-#endif
+  constexpr int kM = Config::kM;
+  constexpr int kPart = Config::kPart;
   constexpr int kN = kPart / 8;
   constexpr int kO = kWidth / 8;
   extern __shared__ __align__(128) char shared[];
@@ -127,6 +145,15 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
     const Span seen = queries_seeing(p, first_key, min(first_key + Config::kKeys, p.keys) - 1);
     const int first = seen.first / Config::kQueries;
     return Span{first, seen.end > seen.first ? (seen.end + Config::kQueries - 1) / Config::kQueries : first};
+  };
+  struct Place {
+    int h;
+    int tile;
+  };
+  const auto after = [&](int h, int tile) {
+    const Span seeing = tiles_seeing(static_cast<int>(kept_apart(at.first_key)));
+    const bool wraps = tile + 1 == seeing.end;
+    return Place{wraps ? h + 1 : h, wraps ? seeing.first : tile + 1};
   };
   const int query_tiles = task.padded_queries / Config::kQueries;
 
@@ -156,8 +183,8 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
     commit_copies();
   };
 
-  float dk[1][kO][4] = {};
-  float dv[1][kO][4] = {};
+  float dk[kM][kO][4] = {};
+  float dv[kM][kO][4] = {};
   int tile = tiles_seeing(at.first_key).first;
   int h = at.h * p.group;
   int left = (tiles_seeing(at.first_key).end - tile) * p.group;
@@ -174,73 +201,90 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
   for (; left > 0; --left) {
     await_copies<0>();
     __syncthreads();  // this stage is there; nobody reads the other one, or the scores, any more
-    const Span seeing = tiles_seeing(static_cast<int>(kept_apart(at.first_key)));
-    const bool wraps = tile + 1 == seeing.end;
-    if (left > 1) copy_queries(wraps ? h + 1 : h, wraps ? seeing.first : tile + 1, (left - 1) & 1);
+    if (left > 1) {
+      const Place next = after(h, tile);
+      copy_queries(next.h, next.tile, (left - 1) & 1);
+    }
     const int first_query = tile * Config::kQueries;
     const std::uint32_t stage_offset = static_cast<std::uint32_t>((left & 1) * Config::kStageBytes);
 
-    // Scores of kPart queries at a time: more would not fit the registers.
 #pragma unroll 1
     for (int part = 0; part < Config::kQueries; part += kPart) {
       const int query = first_query + part;
       const int thread = static_cast<int>(kept_apart(threadIdx.x));  // addresses shall not wait in registers
-      const int warp = thread / kWarp;
       const int lane = thread % kWarp;
-      const std::uint32_t k_lane = k_tile + warp * 16 * Tile::kPitch + lane_by_row<Tile>(lane);
+      const int warp_row = thread / kWarp * Config::kWarpKeys;
+      const int warp_key = at.first_key + warp_row;
+      // Two keys of dS per lane and 8 x 8 block: g, and two queries, 2t and 2t + 1.
+      char* const scores = shared + 2 * Config::kKeyBytes + lane % 4 * 4;
+      const int score_row = warp_row + lane / 4;
+      if (sees_nothing(p, query, kPart, warp_key, Config::kWarpKeys)) {
+#pragma unroll
+        for (int i = 0; i < 2 * kM * kN; ++i) {
+          *reinterpret_cast<std::uint32_t*>(scores + ScoreTile::offset(score_row + i / kN * 8, i % kN + part / 8)) = 0;
+        }
+        continue;
+      }
+      const std::uint32_t k_lane = k_tile + warp_row * Tile::kPitch + lane_by_row<Tile>(lane);
       const std::uint32_t part_tile = k_tile + kStages + stage_offset + part * Tile::kPitch;
       const std::uint32_t columns = part_tile + lane_by_column<Tile>(lane);
       const std::uint32_t part_rows = part_tile + lane_by_row<Tile>(lane);
       const auto* rows = reinterpret_cast<const float2*>(shared + kStages + stage_offset + 2 * Config::kQueryBytes) +
                          part / 2 + lane % 4;  // lse2 of two queries at rows[4 n], delta behind them
-      float s[kN][4] = {};
+      // s = K Q^T, and below ds = V dO^T
+      const auto product = [&](float(&to)[kM][kN][4], std::uint32_t left_operand, std::uint32_t right_operand) {
 #pragma unroll
-      for (int step = 0; step < kWidth / 16; ++step) {
-        std::uint32_t a[4];
-        load_matrices(a, Tile::step(k_lane, 0, step * 2));
+        for (int step = 0; step < kWidth / 16; ++step) {
+          std::uint32_t a[kM][4];
 #pragma unroll
-        for (int n = 0; n < kN; n += 2) {
-          std::uint32_t bq[4];
-          load_matrices(bq, Tile::step(columns, n * 8, step * 2));
-          mma<T>(s[n], a, bq[0], bq[1]);
-          mma<T>(s[n + 1], a, bq[2], bq[3]);
+          for (int m = 0; m < kM; ++m) load_matrices(a[m], Tile::step(left_operand, m * 16, step * 2));
+#pragma unroll
+          for (int n = 0; n < kN; n += 2) {
+            std::uint32_t bq[4];
+            load_matrices(bq, Tile::step(right_operand, n * 8, step * 2));
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+              mma<T>(to[m][n], a[m], bq[0], bq[1]);
+              mma<T>(to[m][n + 1], a[m], bq[2], bq[3]);
+            }
+          }
         }
-      }
+      };
+      float s[kM][kN][4] = {};
+      product(s, k_lane, columns);
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
         const float2 lse2 = rows[4 * n];
 #pragma unroll
-        for (int e = 0; e < 4; ++e) s[n][e] = fast_exp2(fmaf(s[n][e], p.scale_log2, e % 2 == 0 ? -lse2.x : -lse2.y));
-      }
-      if (needs_mask(p, query, kPart, at.first_key, Config::kKeys)) {
-        mask_transposed(s, p, query + lane % 4 * 2, at.first_key + warp * 16 + lane / 4);
-      }
-
-      float ds[kN][4] = {};
+        for (int m = 0; m < kM; ++m) {
 #pragma unroll
-      for (int step = 0; step < kWidth / 16; ++step) {
-        std::uint32_t a[4];
-        load_matrices(a, Tile::step(k_lane + Config::kKeyBytes, 0, step * 2));
-#pragma unroll
-        for (int n = 0; n < kN; n += 2) {
-          std::uint32_t bo[4];
-          load_matrices(bo, Tile::step(columns + Config::kQueryBytes, n * 8, step * 2));
-          mma<T>(ds[n], a, bo[0], bo[1]);
-          mma<T>(ds[n + 1], a, bo[2], bo[3]);
+          for (int e = 0; e < 4; ++e) {
+            s[m][n][e] = fast_exp2(fmaf(s[m][n][e], p.scale_log2, e % 2 == 0 ? -lse2.x : -lse2.y));
+          }
         }
       }
+      if (needs_mask(p, query, kPart, warp_key, Config::kWarpKeys)) {
+        mask_transposed(s, p, query + lane % 4 * 2, warp_key + lane / 4);
+      }
+
+      float ds[kM][kN][4] = {};
+      product(ds, k_lane + Config::kKeyBytes, columns + Config::kQueryBytes);
       if constexpr (kDrops) {
         const DropRule rule(p);
         std::uint64_t row = rule.row(p, at.b, h, query);
 #pragma unroll
         for (int n = 0; n < kN; ++n, row += 8 * rule.blocks_per_row) {
-          const std::uint32_t kept = kept_by_key(rule, row, at.first_key + warp * 16, lane);
           const float2 delta = rows[4 * n + Config::kQueries / 2];
 #pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            const bool keep = (kept >> e & 1U) != 0;
-            ds[n][e] = s[n][e] * ((keep ? ds[n][e] * p.keep_scale : 0.0F) - (e % 2 == 0 ? delta.x : delta.y));
-            s[n][e] = keep ? s[n][e] : 0.0F;
+          for (int m = 0; m < kM; ++m) {
+            const std::uint32_t kept = kept_by_key(rule, row, warp_key + m * 16, lane);
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              const bool keep = (kept >> e & 1U) != 0;
+              const float dp = keep ? ds[m][n][e] * p.keep_scale : 0.0F;
+              ds[m][n][e] = s[m][n][e] * (dp - (e % 2 == 0 ? delta.x : delta.y));
+              s[m][n][e] = keep ? s[m][n][e] : 0.0F;
+            }
           }
         }
       } else {
@@ -248,61 +292,76 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
         for (int n = 0; n < kN; ++n) {
           const float2 delta = rows[4 * n + Config::kQueries / 2];
 #pragma unroll
-          for (int e = 0; e < 4; ++e) ds[n][e] = s[n][e] * (ds[n][e] - (e % 2 == 0 ? delta.x : delta.y));
+          for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) ds[m][n][e] = s[m][n][e] * (ds[m][n][e] - (e % 2 == 0 ? delta.x : delta.y));
+          }
         }
       }
 
 #pragma unroll
       for (int step = 0; step < kN / 2; ++step) {
-        std::uint32_t pt[4];
-        std::uint32_t dst[4];
+        std::uint32_t pt[kM][4];
+        std::uint32_t dst[kM][4];
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int n = 2 * step + i / 2;
-          pt[i] = pack_pair<T>(s[n][i % 2 * 2], s[n][i % 2 * 2 + 1]);
-          dst[i] = pack_pair<T>(ds[n][i % 2 * 2], ds[n][i % 2 * 2 + 1]);
-          const int row = warp * 16 + lane / 4 + i % 2 * 8;
-          *reinterpret_cast<std::uint32_t*>(shared + 2 * Config::kKeyBytes + ScoreTile::offset(row, n + part / 8) +
-                                            lane % 4 * 4) = dst[i];
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int n = 2 * step + i / 2;
+            const int e = i % 2 * 2;
+            pt[m][i] = pack_pair<T>(s[m][n][e], s[m][n][e + 1]);
+            dst[m][i] = pack_pair<T>(ds[m][n][e], ds[m][n][e + 1]);
+            *reinterpret_cast<std::uint32_t*>(
+                scores + ScoreTile::offset(score_row + m * 16 + i % 2 * 8, n + part / 8)) = dst[m][i];
+          }
         }
 #pragma unroll
         for (int n = 0; n < kO; n += 2) {
           std::uint32_t bo[4];
           load_matrices_transposed(bo, Tile::step(part_rows + Config::kQueryBytes, step * 16, n));
-          mma<T>(dv[0][n], pt, bo[0], bo[1]);
-          mma<T>(dv[0][n + 1], pt, bo[2], bo[3]);
           std::uint32_t bq[4];
           load_matrices_transposed(bq, Tile::step(part_rows, step * 16, n));
-          mma<T>(dk[0][n], dst, bq[0], bq[1]);
-          mma<T>(dk[0][n + 1], dst, bq[2], bq[3]);
+#pragma unroll
+          for (int m = 0; m < kM; ++m) {
+            mma<T>(dv[m][n], pt[m], bo[0], bo[1]);
+            mma<T>(dv[m][n + 1], pt[m], bo[2], bo[3]);
+            mma<T>(dk[m][n], dst[m], bq[0], bq[1]);
+            mma<T>(dk[m][n + 1], dst[m], bq[2], bq[3]);
+          }
         }
       }
     }
     if (task.dq_sum != nullptr) {
       __syncthreads();  // all of dS is there
-      constexpr int kM = Config::kM;
-      constexpr int kC = Config::kColumns / 8;
+      constexpr int kSumM = Config::kSumM;
+      constexpr int kSumN = Config::kSumN;
       const int thread = static_cast<int>(kept_apart(threadIdx.x));
       const int warp = thread / kWarp;
-      const std::uint32_t ds_lane = score_tile + lane_by_column<ScoreTile>(thread % kWarp);
-      const std::uint32_t dq_k_lane = k_tile + lane_by_row<Tile>(thread % kWarp);
-      float dq[kM][kC][4] = {};
+      float dq[kSumM][kSumN][4] = {};
+      // 64 keys at a time: the second half is often hidden from all queries of the tile.
+#pragma unroll 1
+      for (int half = 0; half < Config::kKeys; half += 64) {
+        if (sees_nothing(p, first_query, Config::kQueries, at.first_key + half, 64)) continue;
+        const std::uint32_t ds_lane = score_tile + half * ScoreTile::kPitch + lane_by_column<ScoreTile>(thread % kWarp);
+        const std::uint32_t dq_k_lane = k_tile + half * Tile::kPitch + lane_by_row<Tile>(thread % kWarp);
 #pragma unroll
-      for (int step = 0; step < Config::kKeys / 16; ++step) {
-        std::uint32_t a[kM][4];
+        for (int step = 0; step < 4; ++step) {
+          std::uint32_t a[kSumM][4];
 #pragma unroll
-        for (int m = 0; m < kM; ++m) {
-          const int chunk = (warp % 4 * kM + m) * 2;
-          load_matrices_transposed(a[m], ScoreTile::step(ds_lane, step * 16, chunk));
-        }
+          for (int m = 0; m < kSumM; ++m) {
+            const int chunk = (warp % Config::kRowWarps * kSumM + m) * 2;
+            load_matrices_transposed(a[m], ScoreTile::step(ds_lane, step * 16, chunk));
+          }
 #pragma unroll
-        for (int n = 0; n < kC; n += 2) {
-          std::uint32_t bk[4];
-          load_matrices_transposed(bk, Tile::step(dq_k_lane, step * 16, warp / 4 * kC + n));
+          for (int n = 0; n < kSumN; n += 2) {
+            std::uint32_t bk[4];
+            const int chunk = warp / Config::kRowWarps * kSumN + n;
+            load_matrices_transposed(bk, Tile::step(dq_k_lane, step * 16, chunk));
 #pragma unroll
-          for (int m = 0; m < kM; ++m) {
-            mma<T>(dq[m][n], a[m], bk[0], bk[1]);
-            mma<T>(dq[m][n + 1], a[m], bk[2], bk[3]);
+            for (int m = 0; m < kSumM; ++m) {
+              mma<T>(dq[m][n], a[m], bk[0], bk[1]);
+              mma<T>(dq[m][n + 1], a[m], bk[2], bk[3]);
+            }
           }
         }
       }
@@ -311,13 +370,14 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
                    (static_cast<std::int64_t>(at.b * p.heads + h) * query_tiles + tile) * Config::kSumFloats +
                    warp * (Config::kSumFloats / Config::kWarps) + thread % kWarp * 4;
 #pragma unroll
-      for (int m = 0; m < kM; ++m) {
+      for (int m = 0; m < kSumM; ++m) {
 #pragma unroll
-        for (int n = 0; n < kC; ++n) add_global(sum + (m * kC + n) * 4 * kWarp, dq[m][n]);
+        for (int n = 0; n < kSumN; ++n) add_global(sum + (m * kSumN + n) * 4 * kWarp, dq[m][n]);
       }
     }
-    tile = wraps ? seeing.first : tile + 1;
-    if (wraps) ++h;
+    const Place next = after(h, tile);
+    h = next.h;
+    tile = next.tile;
   }
   await_copies<0>();
   __syncthreads();
@@ -326,11 +386,11 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads, 1)
 
 /// dq = scale times the sum that the kernel above left, one block per tile of queries.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(KeysTile<kWidth>::kThreads)
+__global__ void __launch_bounds__(KeysTile<kWidth, false>::kThreads)
     attention_finish_kernel(const __grid_constant__ AttentionBackwardTask task) {
-  using Config = KeysTile<kWidth>;
+  using Config = KeysTile<kWidth, false>;
   using Tile = typename Config::Tile;
-  constexpr int kC = Config::kColumns / 8;
+  constexpr int kC = Config::kSumN;
   __shared__ __align__(128) char shared[Config::kQueryBytes];
   const AttentionProblem& p = task.problem;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -340,20 +400,21 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads)
   const int first_query = static_cast<int>(blockIdx.x) % tiles * Config::kQueries;
   const float* sum = task.dq_sum + static_cast<std::int64_t>(blockIdx.x) * Config::kSumFloats +
                      warp * (Config::kSumFloats / Config::kWarps) + lane * 4;
-  Vector<float, 4> part[Config::kM][kC];
+  Vector<float, 4> part[Config::kSumM][kC];
 #pragma unroll
-  for (int m = 0; m < Config::kM; ++m) {
+  for (int m = 0; m < Config::kSumM; ++m) {
 #pragma unroll
     for (int n = 0; n < kC; ++n) part[m][n] = load_vector<4>(sum + (m * kC + n) * 4 * kWarp);
   }
 #pragma unroll
-  for (int m = 0; m < Config::kM; ++m) {
+  for (int m = 0; m < Config::kSumM; ++m) {
 #pragma unroll
     for (int n = 0; n < kC; ++n) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = (warp % 4 * Config::kM + m) * 16 + half * 8 + lane / 4;
-        *reinterpret_cast<std::uint32_t*>(shared + Tile::offset(row, warp / 4 * kC + n) + lane % 4 * 4) =
+        const int row = (warp % Config::kRowWarps * Config::kSumM + m) * 16 + half * 8 + lane / 4;
+        *reinterpret_cast<std::uint32_t*>(shared + Tile::offset(row, warp / Config::kRowWarps * kC + n) +
+                                          lane % 4 * 4) =
             pack_pair<T>(part[m][n].at[2 * half] * p.scale, part[m][n].at[2 * half + 1] * p.scale);
       }
     }
@@ -367,7 +428,7 @@ __global__ void __launch_bounds__(KeysTile<kWidth>::kThreads)
 
 template <class T, int kWidth>
 void run_backward_keys(const AttentionBackwardTask& task, const Stream& stream) {
-  using Config = KeysTile<kWidth>;
+  using Config = KeysTile<kWidth, false>;
   const AttentionProblem& p = task.problem;
   const int tiles = static_cast<int>(ceil_div(p.keys, Config::kKeys));
   const BlockOrder order = block_order(tiles, p.batch * p.key_heads, std::int64_t{8} * p.queries * p.depth * p.group);
@@ -384,9 +445,10 @@ void run_backward_keys(const AttentionBackwardTask& task, const Stream& stream) 
 template <class T, int kWidth>
 void run_backward_finish(const AttentionBackwardTask& task, const Stream& stream) {
   const AttentionProblem& p = task.problem;
-  const int tiles = task.padded_queries / KeysTile<kWidth>::kQueries;
+  const int tiles = task.padded_queries / KeysTile<kWidth, false>::kQueries;
   launch("attention", attention_finish_kernel<T, kWidth>,
-         {.grid = dim3(static_cast<unsigned>(tiles * p.batch * p.heads)), .block = dim3(KeysTile<kWidth>::kThreads)},
+         {.grid = dim3(static_cast<unsigned>(tiles * p.batch * p.heads)),
+          .block = dim3(KeysTile<kWidth, false>::kThreads)},
          stream, task);
 }
 

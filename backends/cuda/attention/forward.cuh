@@ -16,9 +16,9 @@ struct ForwardTile {
   static constexpr int kM = kDrops ? 1 : 2;  // the generator needs the registers of the second 16 rows
   static constexpr int kQueries = kWarps * kM * 16;
   static constexpr int kKeys = 64;
-  static constexpr int kBlocks = 2;  // per multiprocessor
-  // Unrolled further, so many operands are loaded ahead at 128 columns that the registers do not suffice.
-  static constexpr int kUnroll = kWidth == 128 && !kDrops ? 1 : 8;
+  static constexpr int kBlocks = kWidth == 64 && !kDrops ? 3 : 2;  // per multiprocessor
+  // Unrolled further, more operands are loaded ahead at 128 columns than the registers hold.
+  static constexpr int kUnroll = kWidth == 128 && !kDrops ? 2 : 8;
   using Tile = SharedTile<kWidth>;
   static constexpr int kQueryBytes = kQueries * Tile::kPitch;
   static constexpr int kKeyBytes = kKeys * Tile::kPitch;
@@ -34,37 +34,58 @@ struct RowState {
   float sum[kM][2];  // of this lane's columns only
 };
 
-/// Replaces scores by probabilities relative to the running maximum and rescales what was summed with the old one.
+/// Replaces scores by exp(score - state.max). The maximum follows the scores only when one of the warp's rows has
+/// outgrown it by more than 2^kSlack: it cancels out of the result, so any number near the true one does, and most
+/// tiles need no rescaling of what was summed before them.
 template <int kM, int kN, int kO>
 __device__ inline void online_softmax(float (&s)[kM][kN][4], RowState<kM>& state, float (&o)[kM][kO][4],
                                       float scale_log2) {
+  constexpr float kSlack = 8;
+  float largest[kM][2];
+  bool outgrown = false;
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float largest = state.max[m][half];
+      float x = state.max[m][half];
 #pragma unroll
-      for (int n = 0; n < kN; ++n) largest = fmaxf(largest, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
-      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, 2));
-      // A row that has seen nothing yet: any finite number will do in place of -inf.
-      const float shift = largest == -INFINITY ? 0.0F : largest * scale_log2;
-      const float factor = fast_exp2(fmaf(state.max[m][half], scale_log2, -shift));
-      state.max[m][half] = largest;
-      float sum = 0;
+      for (int n = 0; n < kN; ++n) x = fmaxf(x, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+      x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, 1));
+      x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, 2));
+      largest[m][half] = x;
+      outgrown = outgrown || (x - state.max[m][half]) * scale_log2 > kSlack;
+    }
+  }
+  if (__any_sync(0xffffffffU, outgrown)) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        // A row that has seen nothing yet has nothing to rescale; -inf minus -inf must not get there.
+        const float x = largest[m][half];
+        const float factor = x == -INFINITY ? 1.0F : fast_exp2((state.max[m][half] - x) * scale_log2);
+        state.max[m][half] = x;
+        state.sum[m][half] *= factor;
+#pragma unroll
+        for (int n = 0; n < kO; ++n) {
+          o[m][n][2 * half] *= factor;
+          o[m][n][2 * half + 1] *= factor;
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float shift = state.max[m][half] == -INFINITY ? 0.0F : state.max[m][half] * scale_log2;
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
 #pragma unroll
         for (int e = 2 * half; e < 2 * half + 2; ++e) {
           s[m][n][e] = fast_exp2(fmaf(s[m][n][e], scale_log2, -shift));
-          sum += s[m][n][e];
+          state.sum[m][half] += s[m][n][e];
         }
-      }
-      state.sum[m][half] = state.sum[m][half] * factor + sum;
-#pragma unroll
-      for (int n = 0; n < kO; ++n) {
-        o[m][n][2 * half] *= factor;
-        o[m][n][2 * half + 1] *= factor;
       }
     }
   }
@@ -211,6 +232,8 @@ __global__ void __launch_bounds__(ForwardTile<kWidth, kDrops>::kThreads, Forward
     const int thread = static_cast<int>(kept_apart(threadIdx.x));  // addresses shall not wait in registers
     const int warp_row = thread / kWarp * kM * 16;
     const int lane = thread % kWarp;
+    const int warp_query = at.first_query + warp_row;
+    if (sees_nothing(p, warp_query, kM * 16, first_key, Config::kKeys)) continue;
     const std::uint32_t q_lane = q_tile + lane_by_row<Tile>(lane) + warp_row * Tile::kPitch;
     const std::uint32_t k_lane = k_tile + slot + lane_by_column<Tile>(lane);
     const std::uint32_t v_lane = v_tile + slot + lane_by_row<Tile>(lane);
@@ -232,8 +255,8 @@ __global__ void __launch_bounds__(ForwardTile<kWidth, kDrops>::kThreads, Forward
         }
       }
     }
-    if (needs_mask(p, at.first_query, Config::kQueries, first_key, Config::kKeys)) {
-      mask_scores(s, p, at.first_query + warp_row + lane / 4, first_key + lane % 4 * 2);
+    if (needs_mask(p, warp_query, kM * 16, first_key, Config::kKeys)) {
+      mask_scores(s, p, warp_query + lane / 4, first_key + lane % 4 * 2);
     }
     online_softmax(s, state, o, p.scale_log2);
     if constexpr (kDrops) {

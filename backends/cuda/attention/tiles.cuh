@@ -133,6 +133,13 @@ __device__ inline bool needs_mask(const AttentionProblem& p, int first_query, in
   return last_key >= p.keys || last_key > first_query + p.last_offset || first_key < last_query + p.first_offset;
 }
 
+/// Whether all pairs of a tile are hidden.
+__device__ inline bool sees_nothing(const AttentionProblem& p, int first_query, int query_count, int first_key,
+                                    int key_count) {
+  return first_query + query_count - 1 + p.last_offset < first_key ||
+         first_query + p.first_offset > first_key + key_count - 1 || first_query >= p.queries || first_key >= p.keys;
+}
+
 /// Which elements of the probabilities stay, by the rule of core/ops/attention.h. A block of four random numbers covers
 /// four keys of one query. Those lanes that hold parts of the same blocks draw one block each and exchange the four
 /// resulting bits.
