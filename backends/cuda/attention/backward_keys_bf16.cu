@@ -1,3 +1,4 @@
+#include <trinix/backends/cuda/attention/backward_finish.cuh>
 #include <trinix/backends/cuda/attention/backward_keys.cuh>
 
 namespace trinix::cuda {
