@@ -130,6 +130,15 @@ TEST_P(LayerNormOnDevice, OnlyTheSumUsed) {
   EXPECT_EQ(branch.grad().to_vector<double>(), std::vector<double>(4, 1.0));
 }
 
+TEST_P(LayerNormOnDevice, NoRowsGiveZeroGradients) {
+  Tensor weight = ones({4}).requires_grad_();
+  Tensor bias = ones({4}).requires_grad_();
+  const Tensor y = layer_norm(zeros({0, 4}), weight, bias);
+  y.backward(ones_like(y));
+  EXPECT_EQ(weight.grad().to_doubles(), std::vector<double>(4, 0));
+  EXPECT_EQ(bias.grad().to_doubles(), std::vector<double>(4, 0));
+}
+
 TEST_P(LayerNormOnDevice, AConstantRowGivesTheBiasAndALargeOffsetKeepsItsDigits) {
   const Tensor bias = from_vector<float>({1, 2, 3, 4});
   EXPECT_EQ(layer_norm(full({1, 4}, 7.0F), ones({4}), bias).to_vector<float>(), (std::vector<float>{1, 2, 3, 4}));
