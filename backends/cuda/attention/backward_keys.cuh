@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(KeysTile<kWidth, kDrops>::kThreads, KeysTile<k
       const int warp = thread / kWarp;
       float dq[kSumM][kSumN][4] = {};
       // 64 keys at a time: the second half is often hidden from all queries of the tile.
-#pragma unroll
+#pragma unroll 1
       for (int half = 0; half < Config::kKeys; half += 64) {
         if (sees_nothing(p, first_query, Config::kQueries, at.first_key + half, 64)) continue;
         const std::uint32_t ds_lane = score_tile + half * ScoreTile::kPitch + lane_by_column<ScoreTile>(thread % kWarp);

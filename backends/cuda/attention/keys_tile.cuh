@@ -34,7 +34,7 @@ struct KeysTile {
   static constexpr int kSharedBytes = 2 * kKeyBytes + kScoreBytes + 2 * kStageBytes;
   static_assert(kSharedBytes <= attention_shared_bytes(kWidth, true));
   // dQ: kRowWarps warps along the queries, the others along the columns; a warp's part is 16 kSumM x 8 kSumN.
-  static constexpr int kRowWarps = kWidth == 64 ? 2 : 4;
+  static constexpr int kRowWarps = kWidth == 96 ? 4 : 2;
   static constexpr int kSumM = kQueries / 16 / kRowWarps;
   static constexpr int kSumN = kWidth / 8 / (kWarps / kRowWarps);
   static constexpr int kSumFloats = kQueries * kWidth;  // one tile of dq_sum
