@@ -8,8 +8,9 @@
 /// dy f'(x), given s = x or s = f(x) as saved_by() of core/ops/elementwise.h says. Where f' is 0 by definition the
 /// gradient is 0 whatever dy is, infinite or not. `kCost` counts in units of one cheap element of the CPU.
 ///
-/// M is the device's mathematics: a struct of static functions exp, log, tanh, ... for float and double. All is
-/// constexpr, which lets the CUDA compiler use it on the card too.
+/// M is the device's mathematics: a struct of static functions exp, log, tanh, ... for float and double, with divide()
+/// where a quotient may be as inexact as they are. All is constexpr, which lets the CUDA compiler use it on the card
+/// too.
 
 namespace trinix::fn {
 
@@ -444,7 +445,7 @@ struct Elu {
 /// x sigmoid(c x) and its gradient; many gates are of this form.
 template <class M, class C>
 constexpr C gate(C x, C c) {
-  return x / (1 + M::exp(-c * x));
+  return M::divide(x, 1 + M::exp(-c * x));
 }
 template <class M, class C>
 constexpr C gate_gradient(C dy, C x, C c) {
@@ -499,14 +500,14 @@ struct GeluTanh {
   static constexpr double kCubic = 0.044715;
   template <class C>
   static constexpr C value(C x, Constants<C>) {
-    return x / (1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
+    return M::divide(x, 1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
   }
   template <class C>
   static constexpr C gradient(C dy, C x, Constants<C>) {
     // Beyond 20 the slope is 0 or 1 to the last bit, and x^3 could overflow.
     x = x > 20 ? C(20) : x;
     x = x < -20 ? C(-20) : x;
-    const C s = 1 / (1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
+    const C s = M::divide(C(1), 1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
     const C inner = C(kTwoRootTwoOverPi) * (1 + C(3 * kCubic) * x * x);
     return dy * (s * (1 + x * inner * (1 - s)));
   }

@@ -84,6 +84,10 @@ struct VectorMath {
     return std::trunc(x);
   }
   template <class C>
+  static C divide(C x, C y) {
+    return x / y;
+  }
+  template <class C>
   static C pow(C x, C y) {
     return std::pow(x, y);
   }

@@ -15,8 +15,12 @@
 
 namespace trinix::cuda {
 
+/// The mathematics for values stored as T.
+template <class T>
+using MathOf = std::conditional_t<sizeof(T) == 2 && !std::is_integral_v<T>, NarrowMath, DeviceMath>;
+
 /// Any function, chosen at run time.
-template <class C>
+template <class M, class C>
 struct AnyValue {
   UnaryFn fn;
   fn::Constants<C> k;
@@ -31,19 +35,19 @@ struct AnyValue {
   };
   __device__ C operator()(C x) const {
     Apply apply{x, k};
-    fn::visit<DeviceMath, C>(fn, apply);
+    fn::visit<M, C>(fn, apply);
     return apply.x;
   }
 };
 
-template <class Function, class C>
+template <class Function, class M, class C>
 struct Value {
-  AnyValue<C> any;
+  AnyValue<M, C> any;
   __device__ C operator()(C x) const { return Function::value(x, any.k); }
-  AnyValue<C> strided() const { return any; }
+  AnyValue<M, C> strided() const { return any; }
 };
 
-template <class C>
+template <class M, class C>
 struct AnyGradient {
   UnaryFn fn;
   fn::Constants<C> k;
@@ -59,16 +63,16 @@ struct AnyGradient {
   };
   __device__ C operator()(C dy, C saved) const {
     Apply apply{dy, saved, k};
-    fn::visit<DeviceMath, C>(fn, apply);
+    fn::visit<M, C>(fn, apply);
     return apply.dy;
   }
 };
 
-template <class Function, class C>
+template <class Function, class M, class C>
 struct Gradient {
-  AnyGradient<C> any;
+  AnyGradient<M, C> any;
   __device__ C operator()(C dy, C saved) const { return Function::gradient(dy, saved, any.k); }
-  AnyGradient<C> strided() const { return any; }
+  AnyGradient<M, C> strided() const { return any; }
 };
 
 /// The functions of which nothing is saved; all others that save nothing are flat.
@@ -100,9 +104,10 @@ inline constexpr bool kSpecialised = std::is_same_v<compute_t<T>, float>;
 template <class T>
 void unary_values(const Unary::Forward& args, const Stream& stream) {
   using C = compute_t<T>;
-  const AnyValue<C> any{args.fn, {args.a.to<C>(), args.b.to<C>()}};
-  const bool found = fn::visit<DeviceMath, C>(args.fn, [&]<class Function>() {
-    if constexpr (kSpecialised<T>) map<T, T>("unary", stream, Value<Function, C>{any}, {&args.y, &args.x});
+  using M = MathOf<T>;
+  const AnyValue<M, C> any{args.fn, {args.a.to<C>(), args.b.to<C>()}};
+  const bool found = fn::visit<M, C>(args.fn, [&]<class Function>() {
+    if constexpr (kSpecialised<T>) map<T, T>("unary", stream, Value<Function, M, C>{any}, {&args.y, &args.x});
   });
   if (!found) {
     trinix::detail::fail<DtypeError>("unary", "this function does not take {}: convert with to()", dtype_of<T>);
@@ -113,14 +118,15 @@ void unary_values(const Unary::Forward& args, const Stream& stream) {
 template <class T>
 void unary_gradients(const Unary::Backward& args, const Stream& stream) {
   using C = compute_t<T>;
+  using M = MathOf<T>;
   const fn::Constants<C> k{args.a.to<C>(), args.b.to<C>()};
   if (!args.saved.defined) {
     return map<T, T>("unary", stream, GradientAlone<C>{args.fn, k}, {&args.dx, &args.dy});
   }
-  const AnyGradient<C> any{args.fn, k};
+  const AnyGradient<M, C> any{args.fn, k};
   if constexpr (kSpecialised<T>) {
-    fn::visit<DeviceMath, C>(args.fn, [&]<class Function>() {
-      map<T, T, T>("unary", stream, Gradient<Function, C>{any}, {&args.dx, &args.dy, &args.saved});
+    fn::visit<M, C>(args.fn, [&]<class Function>() {
+      map<T, T, T>("unary", stream, Gradient<Function, M, C>{any}, {&args.dx, &args.dy, &args.saved});
     });
   } else {
     map<T, T, T>("unary", stream, any, {&args.dx, &args.dy, &args.saved});
