@@ -197,7 +197,7 @@ inline float tanh(float x) {
 }
 inline double tanh(double x) { return std::tanh(x); }
 
-/// 1 / (1 + e^-x); 2 ulp on both sides.
+/// 1 / (1 + e^-x); 2.1 ulp on both sides.
 inline float sigmoid(float x) {
   const float e = exp(-std::fabs(x));
   return (x < 0.0F ? e : 1.0F) / (1.0F + e);
