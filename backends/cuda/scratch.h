@@ -10,11 +10,16 @@
 namespace trinix::cuda {
 
 /// Memory from the caching allocator for the time of one call: whoever is given it next is queued behind its last use.
+/// None, and a null pointer, for 0 bytes.
 class Scratch {
  public:
   Scratch(std::size_t bytes, const Stream& stream)
-      : bytes_(bytes), device_(stream.device), data_(backend_of(device_).allocate(bytes, device_.index)) {}
-  ~Scratch() { backend_of(device_).release(data_, bytes_, device_.index); }
+      : bytes_(bytes),
+        device_(stream.device),
+        data_(bytes > 0 ? backend_of(device_).allocate(bytes, device_.index) : nullptr) {}
+  ~Scratch() {
+    if (data_ != nullptr) backend_of(device_).release(data_, bytes_, device_.index);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 

@@ -2,6 +2,7 @@
 
 #include <trinix/backends/cuda/attention/attention.h>
 #include <trinix/backends/cuda/check.h>
+#include <trinix/backends/cuda/scratch.h>
 #include <trinix/core/deterministic.h>
 #include <trinix/core/half.h>
 #include <trinix/core/ops/attention.h>
@@ -71,25 +72,6 @@ void dispatch(const AttentionProblem& p, DType dtype, F f) {
   }
 }
 
-/// Memory for the time of one call; whoever gets it next is queued behind.
-class Scratch {
- public:
-  Scratch(std::size_t bytes, const Stream& stream) : bytes_(bytes), device_(stream.device) {
-    if (bytes > 0) data_ = backend_of(device_).allocate(bytes, device_.index);
-  }
-  ~Scratch() {
-    if (data_ != nullptr) backend_of(device_).release(data_, bytes_, device_.index);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  [[nodiscard]] void* data() const { return data_; }
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_;
-  Device device_;
-};
-
 void forward(const Attention::Forward& args, const Stream& stream) {
   const AttentionForwardTask task{AttentionProblem(args.in), heads_view(args.out), args.lse.as<float>()};
   dispatch(task.problem, args.in.q.dtype, [&]<class T, int kWidth>() { run_forward<T, kWidth>(task, stream); });
@@ -108,8 +90,8 @@ void backward(const Attention::Backward& args, const Stream& stream) {
   const bool gathers = !in_vectors(args.dout);
   const Scratch gathered(gathers ? static_cast<std::size_t>(args.dout.numel()) * 2 : 0, stream);
   HeadsView dout = heads_view(args.dout);
-  if (gathers) dout = gather_queries(dout, p, gathered.data(), stream);
-  auto* const lse2 = static_cast<float*>(statistics.data());
+  if (gathers) dout = gather_queries(dout, p, gathered.as<void>(), stream);
+  auto* const lse2 = statistics.as<float>();
   const AttentionBackwardTask task{.problem = p,
                                    .out = heads_view(args.out),
                                    .dout = dout,
@@ -120,8 +102,8 @@ void backward(const Attention::Backward& args, const Stream& stream) {
                                    .padded_queries = padded,
                                    .lse2 = lse2,
                                    .delta = lse2 + rows,
-                                   .dq_sum = static_cast<float*>(sum.data())};
-  if (sums) backend_of(stream.device).zero(sum.data(), sum_bytes, stream);
+                                   .dq_sum = sum.as<float>()};
+  if (sums) backend_of(stream.device).zero(sum.as<void>(), sum_bytes, stream);
   dispatch(p, args.in.q.dtype, [&]<class T, int kWidth>() {
     run_backward_rows<T>(task, stream);
     if (keys_wanted) run_backward_keys<T, kWidth>(task, stream);

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include <trinix/backends/cuda/blas/product.h>
+#include <trinix/backends/cuda/scratch.h>
 #include <trinix/backends/matmul_geometry.h>
 #include <trinix/core/ops/copy.h>
 #include <trinix/core/ops/elementwise.h>
@@ -11,20 +12,16 @@ namespace trinix::cuda {
 
 namespace {
 
-/// Device memory for the length of one call; the stream orders its reuse.
+/// A dense tensor for the time of one call.
 class Temporary {
  public:
-  Temporary(const Shape& shape, DType dtype, Device device)
-      : bytes_(static_cast<std::size_t>(numel(shape)) * size_of(dtype)) {
-    view_ = {backend_of(device).allocate(bytes_, device.index), dtype, device, shape, contiguous_strides(shape), true};
-  }
-  ~Temporary() { backend_of(view_.device).release(view_.data, bytes_, view_.device.index); }
-  Temporary(const Temporary&) = delete;
-  Temporary& operator=(const Temporary&) = delete;
+  Temporary(const Shape& shape, DType dtype, const Stream& stream)
+      : memory_(static_cast<std::size_t>(numel(shape)) * size_of(dtype), stream),
+        view_{memory_.as<void>(), dtype, stream.device, shape, contiguous_strides(shape), true} {}
   [[nodiscard]] const View& view() const { return view_; }
 
  private:
-  std::size_t bytes_;
+  Scratch memory_;
   View view_;
 };
 
@@ -62,7 +59,7 @@ void matmul_forward(const Matmul::Forward& args, const Stream& stream);
 /// Runs with `operand` of the arguments replaced by a row-major copy.
 void with_dense_copy(const Matmul::Forward& args, View Matmul::Forward::*operand, const Stream& stream) {
   Matmul::Forward replaced = args;
-  const Temporary copy((args.*operand).shape, (args.*operand).dtype, stream.device);
+  const Temporary copy((args.*operand).shape, (args.*operand).dtype, stream);
   trinix::run<Copy>({.from = args.*operand, .to = copy.view()}, stream.device);
   replaced.*operand = copy.view();
   matmul_forward(replaced, stream);
@@ -70,7 +67,7 @@ void with_dense_copy(const Matmul::Forward& args, View Matmul::Forward::*operand
 
 void with_dense_out(const Matmul::Forward& args, const Stream& stream) {
   Matmul::Forward replaced = args;
-  const Temporary out(args.out.shape, args.out.dtype, stream.device);
+  const Temporary out(args.out.shape, args.out.dtype, stream);
   replaced.out = out.view();
   replaced.accumulate = false;
   matmul_forward(replaced, stream);
