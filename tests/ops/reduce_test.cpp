@@ -377,7 +377,9 @@ TEST_P(ReduceOnDevice, AgreesWithPlainLoopsInManyGeometries) {
                              : dtype == DType::f32  ? 2e-6
                              : dtype == DType::bf16 ? 4e-3
                                                     : 1e-3;
-    for (const auto& [shape, dims] : geometries) {
+    for (const auto& geometry : geometries) {
+      const auto& shape = geometry.first;
+      const auto& dims = geometry.second;         // Clang 14 does not let a lambda capture a structured binding
       for (const std::int64_t offset : {0, 1}) {  // the second begins off the alignment of vectors
         SCOPED_TRACE(std::string(name(dtype)) + " " + shape.to_string() + " over " + dims.to_string() + " from " +
                      std::to_string(offset));
