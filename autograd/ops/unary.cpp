@@ -11,13 +11,13 @@ namespace trinix {
 
 using detail::fail;
 
-Tensor unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar b) {
+Tensor unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar b, KernelChoice kernel) {
   if (x.dtype() == DType::boolean) {
     fail<DtypeError>(op, "takes numbers, got bool of shape {}; convert it with to()", x.shape());
   }
   const Tensor y = empty_like(x);
   const Unary::Forward args{.fn = fn, .x = x.raw(), .y = y.raw(), .a = a, .b = b};
-  const auto* impl = KernelTable<Unary>::instance().select(args, x.device(), needs_grad({x}));
+  const auto* impl = KernelTable<Unary>::instance().select(args, x.device(), needs_grad({x}), kernel);
   if (y.numel() > 0) impl->forward(args, stream_of(x.device()));
   const UnarySaved saved = saved_by(fn);
   const Tensor kept = saved == UnarySaved::x ? x : saved == UnarySaved::y ? y : Tensor();
