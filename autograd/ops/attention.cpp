@@ -6,6 +6,7 @@
 #include <trinix/autograd/ops/comparison.h>
 #include <trinix/autograd/ops/linalg.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/softmax.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
@@ -148,6 +149,7 @@ Tensor empty_lse(const View& q) { return empty({q.size(0), q.size(2), q.size(1)}
 
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options) {
+  if (lowers({q, k, v})) return scaled_dot_product_attention(lowered(q), lowered(k), lowered(v), options);
   check_options("scaled_dot_product_attention", options);
   check_attention(q, k, v);
   Attention::Inputs in = inputs_of(q.raw(), k.raw(), v.raw(), options);
@@ -176,6 +178,7 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
 }
 
 Tensor packed_self_attention(const Tensor& qkv, std::int64_t heads, const AttentionOptions& options) {
+  if (lowers({qkv})) return packed_self_attention(lowered(qkv), heads, options);
   constexpr const char* op = "packed_self_attention";
   check_options(op, options);
   check_floating(op, qkv);
