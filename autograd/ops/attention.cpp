@@ -1,10 +1,12 @@
 #include <array>
 #include <limits>
 
+#include <trinix/autograd/autocast.h>
 #include <trinix/autograd/ops/attention.h>
 #include <trinix/autograd/ops/attention_arguments.h>
 #include <trinix/autograd/ops/attention_reference.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -219,6 +221,8 @@ AttentionResult run_attention(const Call& call) {
 
 AttentionResult attend(const char* op, const Parts& parts, std::vector<Tensor> tensors, const SequenceStarts& starts,
                        const AttentionOptions& options, bool lse_wanted) {
+  for (Tensor& t : tensors) t = lowered(t);
+  const NoAutocast as_it_is;  // from here on types are chosen with care
   const auto [q, k, v] = parts.views([&](int i) -> const Tensor& { return tensors[static_cast<std::size_t>(i)]; });
   AttentionExtras extras = attention_extras(op, q, k, options, starts);
   Attention::Inputs in = attention_inputs(q, k, v, options, extras);
@@ -231,12 +235,14 @@ AttentionResult attend(const char* op, const Parts& parts, std::vector<Tensor> t
 
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options) {
+  if (lowers({q, k, v})) return scaled_dot_product_attention(lowered(q), lowered(k), lowered(v), options);
   constexpr const char* op = "scaled_dot_product_attention";
   check_attention_operands(op, q, k, v);
   return attend(op, {}, {q, k, v}, {}, options, /*lse_wanted=*/false).out;
 }
 
 AttentionResult attention_with_lse(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
+  if (lowers({q, k, v})) return attention_with_lse(lowered(q), lowered(k), lowered(v), options);
   constexpr const char* op = "attention_with_lse";
   check_attention_operands(op, q, k, v);
   return attend(op, {}, {q, k, v}, {}, options, /*lse_wanted=*/true);
@@ -246,6 +252,10 @@ Tensor scaled_dot_product_attention_varlen(const Tensor& q, const Tensor& k, con
                                            const Tensor& query_starts, const Tensor& key_starts,
                                            std::int64_t longest_query, std::int64_t longest_key,
                                            const AttentionOptions& options) {
+  if (lowers({q, k, v})) {
+    return scaled_dot_product_attention_varlen(lowered(q), lowered(k), lowered(v), query_starts, key_starts,
+                                               longest_query, longest_key, options);
+  }
   constexpr const char* op = "scaled_dot_product_attention_varlen";
   const SequenceStarts starts{query_starts, key_starts, longest_query, longest_key};
   check_attention_sequences(op, q, k, v, starts);
@@ -255,6 +265,10 @@ Tensor scaled_dot_product_attention_varlen(const Tensor& q, const Tensor& k, con
 AttentionResult attention_varlen_with_lse(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& query_starts,
                                           const Tensor& key_starts, std::int64_t longest_query,
                                           std::int64_t longest_key, const AttentionOptions& options) {
+  if (lowers({q, k, v})) {
+    return attention_varlen_with_lse(lowered(q), lowered(k), lowered(v), query_starts, key_starts, longest_query,
+                                     longest_key, options);
+  }
   constexpr const char* op = "attention_varlen_with_lse";
   const SequenceStarts starts{query_starts, key_starts, longest_query, longest_key};
   check_attention_sequences(op, q, k, v, starts);

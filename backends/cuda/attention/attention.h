@@ -11,7 +11,7 @@
 ///
 /// Who does what:
 ///   forward            a block per tile of queries walks over the keys with an online softmax
-///   backward, rows     delta_i = dout_i . out_i, and lse in the base of exp2
+///   backward, rows     delta_i = dout_i . out_i - dlse_i, and lse in the base of exp2
 ///   backward, keys     a block per tile of keys walks over the queries: dk and dv in registers, dq added to f32 in
 ///                      global memory, in no fixed order
 ///   backward, finish   that sum to dq
@@ -64,7 +64,8 @@ struct AttentionBackwardTask {
   HeadsView out;
   HeadsView dout;
   const float* lse;
-  HeadsView dq;  ///< no data where it is not wanted, as the next two
+  const float* dlse;  ///< of lse's shape; null: lse has no gradient
+  HeadsView dq;       ///< no data where it is not wanted, as the next two
   HeadsView dk;
   HeadsView dv;
   int padded_queries;  ///< a multiple of every tile; the rows behind the last query have lse2 = inf, delta = 0

@@ -7,7 +7,7 @@ namespace {
 constexpr int kLanes = 16;  ///< per row: at most 128 elements of 2 bytes, 16 bytes each
 constexpr int kThreads = 256;
 
-/// delta_i = dout_i . out_i and lse in the base of exp2. Floor: one read of out and dout.
+/// delta_i = dout_i . out_i - dlse_i and lse in the base of exp2. Floor: one read of out and dout.
 template <class T>
 __global__ void __launch_bounds__(kThreads) rows_kernel(const __grid_constant__ AttentionBackwardTask task) {
   const AttentionProblem& p = task.problem;
@@ -32,8 +32,10 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(const __grid_constant__ 
   // +inf makes every probability of the row 0: of rows that see nothing, and of those behind the last.
   float lse2 = INFINITY;
   if (there) {
-    const float lse = task.lse[static_cast<std::int64_t>(head) * p.queries + query];
+    const std::int64_t at = static_cast<std::int64_t>(head) * p.queries + query;
+    const float lse = task.lse[at];
     if (lse != -INFINITY) lse2 = lse * 1.4426950408889634F;
+    if (task.dlse != nullptr) sum -= task.dlse[at];
   }
   task.lse2[row] = lse2;
   task.delta[row] = there && lse2 != INFINITY ? sum : 0.0F;

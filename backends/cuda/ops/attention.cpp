@@ -41,13 +41,12 @@ const char* why_not(const Attention::Forward& args, bool needs_grad) {
   if (in.q.dtype != DType::bf16 && in.q.dtype != DType::f16) return "takes bf16 and f16";
   const std::int64_t depth = in.q.size(3);
   if (depth > 128 || depth % 8 != 0) return "takes head dims up to 128 that are multiples of 8";
-  if (in.alibi.defined) return "has no ALiBi";
-  if (in.mask.defined) return "has no mask";
-  if (in.query_starts.defined) return "has no sequences of several lengths";
-  if (in.lse_grad) return "has no gradient of lse";
   if (in.v.size(3) != depth) return "takes values of the same head dim as the keys";
   if (in.q.size(1) > kLongest || in.k.size(1) > kLongest) return "takes at most 2^28 queries and keys";
   if (!(in.scale > 0)) return "takes a positive scale";
+  if (in.alibi.defined) return "has no ALiBi slopes";
+  if (in.mask.defined) return "has no mask";
+  if (in.query_starts.defined) return "takes sequences of one length only";
   for (const View* v : {&in.q, &in.k, &in.v, &args.out}) {
     if (!in_vectors(*v)) return "needs rows of 16-byte pieces: innermost stride 1, the others multiples of 8, aligned";
   }
@@ -100,6 +99,7 @@ void backward(const Attention::Backward& args, const Stream& stream) {
                                    .out = heads_view(args.out),
                                    .dout = dout,
                                    .lse = args.lse.as<float>(),
+                                   .dlse = args.dlse.defined ? args.dlse.as<float>() : nullptr,
                                    .dq = view(args.dq),
                                    .dk = view(args.dk),
                                    .dv = view(args.dv),
