@@ -28,6 +28,8 @@ TRINIX_INLINE LaneInts lane_numbers() {
   return []<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) { return LaneInts{I...}; }
   (std::make_integer_sequence<int, kLanes>{});
 }
+/// 0.0, 1.0, 2.0, ...
+TRINIX_INLINE Lanes lane_floats() { return __builtin_convertvector(lane_numbers(), Lanes); }
 
 /// 2^x for x < 127, 0 below -126; relative error 8e-8 (a minimax polynomial on [-1/2, 1/2]). NaN stays NaN.
 TRINIX_INLINE Lanes exp2(Lanes x) {
