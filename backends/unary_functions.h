@@ -403,11 +403,22 @@ struct Trunc : Flat {
   }
 };
 
+/// f(x) and f'(x), for kernels that need both.
+template <class C>
+struct ValueAndSlope {
+  C value;
+  C slope;
+};
+
 struct Relu {
   static constexpr int kCost = 1;
   template <class C>
   static constexpr C value(C x, Constants<C>) {
     return x < 0 ? C(0) : x;
+  }
+  template <class C>
+  static constexpr ValueAndSlope<C> both(C x) {
+    return {x < 0 ? C(0) : x, x <= 0 ? C(0) : C(1)};
   }
   template <class C>
   static constexpr C gradient(C dy, C y, Constants<C>) {
@@ -442,15 +453,31 @@ struct Elu {
   }
 };
 
-/// x sigmoid(c x) and its gradient; many gates are of this form.
+/// Bounds that let NaN pass. Far to the left a gate is 0 to the last bit, and stays so at -infinity, where a product of
+/// x and its weight would be NaN.
+template <class C>
+constexpr C at_least(C x, C low) {
+  return x < low ? low : x;
+}
+template <class C>
+constexpr C within(C x, C bound) {
+  x = x < -bound ? -bound : x;
+  return x > bound ? bound : x;
+}
+
+/// x sigmoid(c x); many gates are of this form.
+template <class C>
+inline constexpr C kGateBound = 800;
 template <class M, class C>
 constexpr C gate(C x, C c) {
+  x = at_least(x, -kGateBound<C>);
   return M::divide(x, 1 + M::exp(-c * x));
 }
 template <class M, class C>
-constexpr C gate_gradient(C dy, C x, C c) {
-  const C s = M::sigmoid(c * x);
-  return dy * (s * (1 + c * x * (1 - s)));
+constexpr ValueAndSlope<C> gate_both(C x, C c) {
+  const C near = within(x, kGateBound<C>);
+  const C s = M::sigmoid(c * near);
+  return {at_least(x, -kGateBound<C>) * s, s * (1 + c * near * (1 - s))};
 }
 
 template <class M>
@@ -461,8 +488,12 @@ struct Silu {
     return gate<M>(x, C(1));
   }
   template <class C>
+  static constexpr ValueAndSlope<C> both(C x) {
+    return gate_both<M>(x, C(1));
+  }
+  template <class C>
   static constexpr C gradient(C dy, C x, Constants<C>) {
-    return gate_gradient<M>(dy, x, C(1));
+    return dy * both(x).slope;
   }
 };
 
@@ -475,7 +506,7 @@ struct QuickGelu {
   }
   template <class C>
   static constexpr C gradient(C dy, C x, Constants<C>) {
-    return gate_gradient<M>(dy, x, C(1.702));
+    return dy * gate_both<M>(x, C(1.702)).slope;
   }
 };
 
@@ -498,36 +529,49 @@ struct GeluTanh {
   static constexpr int kCost = 6;
   static constexpr double kTwoRootTwoOverPi = 1.59576912160573071176;
   static constexpr double kCubic = 0.044715;
+  static constexpr double kBound = 40;  // the weight is 0 or 1 there, and x^3 far from overflow
+  template <class C>
+  static constexpr C exp_of_minus_2u(C x) {
+    return M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x));
+  }
   template <class C>
   static constexpr C value(C x, Constants<C>) {
-    return M::divide(x, 1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
+    x = at_least(x, C(-kBound));
+    return M::divide(x, 1 + exp_of_minus_2u(x));
+  }
+  template <class C>
+  static constexpr ValueAndSlope<C> both(C x) {
+    const C near = within(x, C(kBound));
+    const C s = M::divide(C(1), 1 + exp_of_minus_2u(near));
+    const C inner = C(kTwoRootTwoOverPi) * (1 + C(3 * kCubic) * near * near);
+    return {at_least(x, C(-kBound)) * s, s * (1 + near * inner * (1 - s))};
   }
   template <class C>
   static constexpr C gradient(C dy, C x, Constants<C>) {
-    // Beyond 20 the slope is 0 or 1 to the last bit, and x^3 could overflow.
-    x = x > 20 ? C(20) : x;
-    x = x < -20 ? C(-20) : x;
-    const C s = M::divide(C(1), 1 + M::exp(C(-kTwoRootTwoOverPi) * (x + C(kCubic) * x * x * x)));
-    const C inner = C(kTwoRootTwoOverPi) * (1 + C(3 * kCubic) * x * x);
-    return dy * (s * (1 + x * inner * (1 - s)));
+    return dy * both(x).slope;
   }
 };
 
+/// x times the normal distribution's cumulative function.
 template <class M>
 struct GeluErf {
-  static constexpr int kCost = 9;
-  template <class C>
-  static constexpr C cdf(C x) {
-    return C(0.5) * (1 + M::erf(x * C(0.70710678118654752440)));
-  }
+  static constexpr int kCost = 6;
+  static constexpr double kBound = 40;
   template <class C>
   static constexpr C value(C x, Constants<C>) {
-    return x * cdf(x);
+    x = at_least(x, C(-kBound));
+    return x * M::normal_cdf(x);
+  }
+  template <class C>
+  static constexpr ValueAndSlope<C> both(C x) {
+    const C near = within(x, C(kBound));
+    const C weight = M::normal_cdf(near);
+    const C density = C(0.39894228040143267794) * M::exp(C(-0.5) * near * near);  // 1 / sqrt(2 pi)
+    return {at_least(x, C(-kBound)) * weight, weight + near * density};
   }
   template <class C>
   static constexpr C gradient(C dy, C x, Constants<C>) {
-    const C density = C(0.39894228040143267794) * M::exp(C(-0.5) * x * x);  // 1 / sqrt(2 pi)
-    return dy * (cdf(x) + x * density);
+    return dy * both(x).slope;
   }
 };
 
@@ -544,25 +588,31 @@ struct SquaredRelu {
   }
 };
 
-/// tanh(softplus(x)) = w / (w + 2) with w = e^x (e^x + 2).
+/// With e = exp(x) and w = e (e + 2): tanh(softplus(x)) = w / (w + 2), and its derivative 4 e (1 + e) / (w + 2)^2.
 template <class M>
 struct Mish {
   static constexpr int kCost = 6;
+  /// The quotient is 1 long before w overflows.
   template <class C>
-  static constexpr C weight(C x) {
-    const C e = M::exp(x > 40 ? C(40) : x);  // the quotient is 1 long before w overflows
-    return e * (e + 2);
+  static constexpr C exp_of(C x) {
+    return M::exp(x > 40 ? C(40) : x);
   }
   template <class C>
   static constexpr C value(C x, Constants<C>) {
-    const C w = weight(x);
-    return x * (w / (w + 2));
+    x = at_least(x, -kGateBound<C>);
+    const C e = exp_of(x);
+    const C w = e * (e + 2);
+    return x * M::divide(w, w + 2);
   }
   template <class C>
   static constexpr C gradient(C dy, C x, Constants<C>) {
-    const C w = weight(x);
-    const C rest = 2 / (w + 2);  // 1 - tanh
-    return dy * ((1 - rest) + x * (rest * (2 - rest)) * M::sigmoid(x));
+    x = at_least(x, -kGateBound<C>);
+    x = x > 40 ? C(40) : x;
+    const C e = exp_of(x);
+    const C w = e * (e + 2);
+    const C r = M::divide(C(1), w + 2);
+    // In this order no factor leaves the range of a float.
+    return dy * (w * r + x * (4 * (e * r) * ((1 + e) * r)));
   }
 };
 

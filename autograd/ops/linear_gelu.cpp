@@ -1,6 +1,7 @@
 #include <trinix/autograd/ops/linalg.h>
 #include <trinix/autograd/ops/linear_gelu.h>
 #include <trinix/autograd/ops/linear_parts.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/ops/linear_gelu.h>
@@ -34,6 +35,9 @@ void give_front_gradients(BackwardContext& ctx, const Impl<LinearGelu>& impl, co
 
 Tensor gelu_mlp(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& next_weight,
                 const Tensor& next_bias, KernelChoice kernel) {
+  if (lowers({x, weight, bias, next_weight, next_bias})) {
+    return gelu_mlp(lowered(x), lowered(weight), lowered(bias), lowered(next_weight), lowered(next_bias), kernel);
+  }
   check_linear("gelu_mlp", x, weight, bias);
   const auto composed = [&] { return linear(gelu(linear(x, weight, bias), Gelu::tanh), next_weight, next_bias); };
   if (x.numel() == 0 || weight.numel() == 0) return composed();

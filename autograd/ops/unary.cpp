@@ -1,6 +1,7 @@
 #include <limits>
 
 #include <trinix/autograd/ops/comparison.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/ops/unary_call.h>
 #include <trinix/autograd/record.h>
@@ -11,13 +12,13 @@ namespace trinix {
 
 using detail::fail;
 
-Tensor unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar b) {
+Tensor unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar b, KernelChoice kernel) {
   if (x.dtype() == DType::boolean) {
     fail<DtypeError>(op, "takes numbers, got bool of shape {}; convert it with to()", x.shape());
   }
   const Tensor y = empty_like(x);
   const Unary::Forward args{.fn = fn, .x = x.raw(), .y = y.raw(), .a = a, .b = b};
-  const auto* impl = KernelTable<Unary>::instance().select(args, x.device(), needs_grad({x}));
+  const auto* impl = KernelTable<Unary>::instance().select(args, x.device(), needs_grad({x}), kernel);
   if (y.numel() > 0) impl->forward(args, stream_of(x.device()));
   const UnarySaved saved = saved_by(fn);
   const Tensor kept = saved == UnarySaved::x ? x : saved == UnarySaved::y ? y : Tensor();
@@ -34,7 +35,31 @@ Tensor unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar 
   });
 }
 
+namespace {
+
+/// Functions that run in f32 within an Autocast scope: those that amplify rounding or leave the range of f16.
+bool needs_digits(UnaryFn fn) {
+  switch (fn) {
+    case UnaryFn::rdiv_scalar:
+    case UnaryFn::exp:
+    case UnaryFn::expm1:
+    case UnaryFn::log:
+    case UnaryFn::log1p:
+    case UnaryFn::log2:
+    case UnaryFn::reciprocal:
+    case UnaryFn::rsqrt:
+    case UnaryFn::tan:
+    case UnaryFn::softplus:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 Tensor floating_unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar b) {
+  if (needs_digits(fn) && widens({x})) return unary_call(op, fn, widened(x), a, b);
   return unary_call(op, fn, is_floating(x.dtype()) ? x : x.to(DType::f32), a, b);
 }
 

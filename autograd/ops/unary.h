@@ -1,5 +1,7 @@
 #pragma once
 
+#include <trinix/core/kernel.h>
+#include <trinix/core/ops/activation.h>
 #include <trinix/core/tensor.h>
 
 /// @file
@@ -54,6 +56,10 @@ enum class Gelu : std::uint8_t { erf, tanh };
 [[nodiscard]] Tensor quick_gelu(const Tensor& x);
 [[nodiscard]] Tensor squared_relu(const Tensor& x);
 [[nodiscard]] Tensor mish(const Tensor& x);
+
+/// The one of them that is named. Kernel::reference composes it of simpler functions, with the gradient that follows.
+/// @throws KernelUnavailable for a named kernel that does not exist.
+[[nodiscard]] Tensor activate(const Tensor& x, Activation activation, KernelChoice kernel = {});
 
 // In place; @throws as the in-place forms of arithmetic.h.
 const Tensor& zero_(const Tensor& x);

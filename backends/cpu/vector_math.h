@@ -234,6 +234,38 @@ inline float erf(float x) {
 }
 inline double erf(double x) { return std::erf(x); }
 
+/// The normal distribution's cumulative function, (1 + erf(x / sqrt 2)) / 2. Error below 1e-7, which is less than erf
+/// would leave, at half of its cost: one polynomial, for the logarithm, on one side. 0 below -6, where it is 1e-9.
+inline float normal_cdf(float x) {
+  const float a = std::fabs(x);
+  const float t = a > 6.0F ? 6.0F : a;
+  float q = 2.562998468e-7F;
+  q = q * t - 5.862458337e-6F;
+  q = q * t + 5.360199751e-5F;
+  q = q * t - 0.0002202780769F;
+  q = q * t - 9.261483140e-5F;
+  q = q * t + 0.007033108325F;
+  q = q * t - 0.05248691619F;
+  q = q * t - 0.4592086068F;
+  q = q * t - 1.151105447F;
+  q = q * t - 0.9999999815F;
+  // 2^q, for q in [-30, -1].
+  const float shifted = q + internal::kRoundMagic;
+  const float f = q - (shifted - internal::kRoundMagic);
+  float p = 0.001327647187F;
+  p = p * f + 0.009675541333F;
+  p = p * f + 0.05550713274F;
+  p = p * f + 0.2402211972F;
+  p = p * f + 0.6931469671F;
+  p = p * f + 1.0F;
+  const std::int32_t n =
+      internal::wrapping_sub(internal::float_to_bits(shifted), internal::float_to_bits(internal::kRoundMagic));
+  float left = p * internal::power_of_two(n);
+  left = a > 6.0F ? 0.0F : left;
+  return x > 0.0F ? 1.0F - left : left;
+}
+inline double normal_cdf(double x) { return 0.5 * std::erfc(x * -0.70710678118654752440); }
+
 /// 1.6 ulp for |x| up to kTrigonometricRange; wrong beyond it.
 inline float sin(float x) { return internal::sin_shifted(x, 0); }
 inline double sin(double x) { return std::sin(x); }

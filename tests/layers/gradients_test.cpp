@@ -10,9 +10,11 @@
 #include <trinix/layers/attention.h>
 #include <trinix/layers/dropout.h>
 #include <trinix/layers/embedding.h>
+#include <trinix/layers/glu.h>
 #include <trinix/layers/gpt.h>
 #include <trinix/layers/linear.h>
 #include <trinix/layers/norm.h>
+#include <trinix/layers/rope.h>
 #include <trinix/layers/sequential.h>
 
 namespace trinix::nn {
@@ -87,6 +89,20 @@ std::vector<Case> cases() {
   list.push_back(layer_case("Tanh", std::make_shared<Tanh>(), {4, 9}));
   list.push_back(layer_case("Sigmoid", std::make_shared<Sigmoid>(), {4, 9}));
   list.push_back(layer_case("ReLU", std::make_shared<ReLU>(), {4, 9}));
+  list.push_back(layer_case("Softplus", std::make_shared<Softplus>(), {4, 9}));
+  list.push_back(layer_case("QuickGELU", std::make_shared<QuickGELU>(), {4, 9}));
+  list.push_back(layer_case("SquaredReLU", std::make_shared<SquaredReLU>(), {4, 9}));
+  list.push_back(layer_case("Mish", std::make_shared<Mish>(), {4, 9}));
+  list.push_back(layer_case("LeakyReLU", std::make_shared<LeakyReLU>(), {4, 9}));
+  list.push_back(layer_case("ELU", std::make_shared<ELU>(0.8), {4, 9}));
+  for (const bool bias : {true, false}) {
+    const GluOptions glu{.input_dim = 4, .hidden_dim = 5, .bias = bias, .tensor = kF64};
+    list.push_back(layer_case("SwiGLU", std::make_shared<SwiGLU>(glu), {2, 3, 4}));
+    list.push_back(layer_case("GeGLU", std::make_shared<GeGLU>(glu), {2, 3, 4}));
+    list.push_back(layer_case("GeGLU tanh", std::make_shared<GeGLU>(glu, Gelu::tanh), {2, 3, 4}));
+    list.push_back(layer_case("ReGLU", std::make_shared<ReGLU>(glu), {2, 3, 4}));
+  }
+  list.push_back(layer_case("RoPE", std::make_shared<RoPE>(RoPEOptions{.dim = 4, .max_positions = 9}), {2, 3, 2, 6}));
   list.push_back(
       layer_case("Sequential",
                  std::make_shared<Sequential>(

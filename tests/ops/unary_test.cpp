@@ -162,7 +162,7 @@ TEST_P(UnaryOnDevice, ZeroSlopeStopsAnInfiniteGradient) {
 }
 
 TEST_P(UnaryOnDevice, SaturatedFunctionsAreFiniteFarOut) {
-  const std::vector<double> far = {-30000, 30000};
+  const std::vector<double> far = {-kInfinity, -30000, -1e4, 1e4, 30000, kInfinity};
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
     SCOPED_TRACE(std::string(name(dtype)));
     for (const Named& n : kFunctions) {
@@ -185,6 +185,43 @@ TEST_P(UnaryOnDevice, SaturatedFunctionsAreFiniteFarOut) {
         EXPECT_EQ(ys[i], far[i] > 0 ? top : bottom);
         EXPECT_NEAR(slopes[i], far[i] > 0 && !bounded ? 1 : 0, 1e-200);
       }
+    }
+  }
+}
+
+TEST_P(UnaryOnDevice, ActivationsByNameHaveTheirLimits) {
+  struct Limits {
+    Activation activation;
+    double bottom;  ///< at -infinity
+    bool bounded;   ///< 1 at infinity, with slope 0; else x, with slope 1
+  };
+  const Limits all[] = {
+      {Activation::relu, 0, false},     {Activation::gelu_erf, 0, false},   {Activation::gelu_tanh, 0, false},
+      {Activation::silu, 0, false},     {Activation::sigmoid, 0, true},     {Activation::tanh, -1, true},
+      {Activation::softplus, 0, false}, {Activation::quick_gelu, 0, false}, {Activation::mish, 0, false}};
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+    for (const Kernel kernel : {Kernel::automatic, Kernel::reference}) {
+      SCOPED_TRACE(std::string(name(dtype)) + " " + std::string(name(kernel)));
+      const auto far = [dtype] { return from_vector<double>({-kInfinity, -1e4, 1e4, kInfinity}).to(dtype); };
+      for (const Limits& l : all) {
+        SCOPED_TRACE(static_cast<int>(l.activation));
+        Tensor x = far().requires_grad_();
+        const Tensor y = activate(x, l.activation, kernel);
+        y.backward(ones_like(y));
+        const double big = l.bounded ? 1 : x.to_doubles()[2];
+        const double slope = l.bounded ? 0 : 1;
+        EXPECT_EQ(relative_error(y.to_doubles(), {l.bottom, l.bottom, big, l.bounded ? 1 : kInfinity}), 0) << y;
+        EXPECT_EQ(relative_error(x.grad().to_doubles(), {0, 0, slope, slope}), 0) << x.grad();
+      }
+      Tensor x = far().requires_grad_();
+      const Tensor y = activate(x, Activation::squared_relu, kernel);
+      y.backward(ones_like(y));
+      const std::vector<double> values = y.to_doubles(), slopes = x.grad().to_doubles();
+      EXPECT_EQ(values[0] + values[1] + slopes[0] + slopes[1], 0);
+      EXPECT_GT(values[2], 6e4);  // in f16 infinity, to which 1e8 rounds
+      EXPECT_EQ(values[3], kInfinity);
+      EXPECT_EQ(slopes[2], 2 * x.to_doubles()[2]);
+      EXPECT_EQ(slopes[3], kInfinity);
     }
   }
 }

@@ -1,7 +1,7 @@
 #include <cstring>
 
-#include <trinix/backends/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/copy.h>
 
 namespace trinix::cpu {
@@ -61,38 +61,55 @@ void add_row(T* to, const T* from, std::int64_t n, std::int64_t to_step, std::in
   }
 }
 
-/// A transposed copy would touch one element per cache line of one side; blocks keep both sides in L1.
+/// Side of the tiles of a transposed copy.
+constexpr std::int64_t kTile = 32;
+
+/// One tile: `height` x `width` elements. Reading a column and writing a row in one loop would touch a cache line per
+/// element on one side, and lines at a distance of a power of two evict each other. So columns are first brought side
+/// by side into a buffer, whose odd stride spreads them.
+template <class T>
+void move_tile(T* to, std::int64_t to_row, const T* from, std::int64_t from_column, std::int64_t height,
+               std::int64_t width) {
+  constexpr std::int64_t kStride = kTile + 1;
+  T tile[kTile * kStride];
+  for (std::int64_t x = 0; x < width; ++x) {
+    std::memcpy(tile + x * kStride, from + x * from_column, static_cast<std::size_t>(height) * sizeof(T));
+  }
+  for (std::int64_t y = 0; y < height; ++y) {
+    T* row = to + y * to_row;
+    for (std::int64_t x = 0; x < width; ++x) row[x] = tile[x * kStride + y];
+  }
+}
+
+/// Takes copies that are a transposition of the last two merged dims.
 template <class T>
 bool move_transposed(const Copy::Forward& args, const Walk<2>& w) {
   if (w.rank < 2) return false;
   const auto i = static_cast<std::size_t>(w.rank - 2);
   const auto j = static_cast<std::size_t>(w.rank - 1);
-  if (w.strides[1][i] != 1 || w.strides[0][j] != 1 || w.shape[i] < 8 || w.shape[j] < 8) return false;
-  constexpr std::int64_t kBlock = 32;
+  const std::int64_t from_column = w.strides[1][j];
+  if (w.strides[1][i] != 1 || from_column == 0 || w.strides[0][j] != 1 || w.shape[i] < 8 || w.shape[j] < 8) {
+    return false;
+  }
   const std::int64_t rows = w.shape[i];
   const std::int64_t columns = w.shape[j];
-  const std::int64_t row_blocks = (rows + kBlock - 1) / kBlock;
-  Walk<2> outer = w;  // all dims but the last two
-  outer.shape[i] = row_blocks;
-  outer.strides[0][i] *= kBlock;
-  outer.strides[1][i] *= kBlock;
-  parallel_for(outer.rows(), std::max<std::int64_t>(kGrain / (kBlock * columns), 1),
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t r = begin; r < end; ++r) {
-                   const auto offsets = row_offsets(outer, r);
-                   const std::int64_t height = std::min(kBlock, rows - r % row_blocks * kBlock);
-                   T* to = args.to.as<T>() + offsets[0];
-                   const T* from = args.from.as<T>() + offsets[1];
-                   for (std::int64_t column = 0; column < columns; column += kBlock) {
-                     const std::int64_t last = std::min(columns, column + kBlock);
-                     for (std::int64_t y = 0; y < height; ++y) {
-                       for (std::int64_t x = column; x < last; ++x) {
-                         to[y * w.strides[0][i] + x] = from[y + x * w.strides[1][j]];
-                       }
-                     }
-                   }
-                 }
-               });
+  const std::int64_t row_tiles = (rows + kTile - 1) / kTile;
+  const std::int64_t column_tiles = (columns + kTile - 1) / kTile;
+  Walk<2> outer = w;  // over the tiles; its innermost dim is not asked for
+  outer.shape[i] = row_tiles;
+  for (auto& strides : outer.strides) strides[i] *= kTile;
+  const std::int64_t tiles = outer.rows() * column_tiles;
+  parallel_for(tiles, kGrain / (2 * kTile * kTile), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const std::int64_t r = t / column_tiles;
+      const std::int64_t row = r % row_tiles * kTile;
+      const std::int64_t column = t % column_tiles * kTile;
+      const auto offsets = row_offsets(outer, r);
+      move_tile(args.to.as<T>() + offsets[0] + column, w.strides[0][i],
+                args.from.as<T>() + offsets[1] + column * from_column, from_column, std::min(kTile, rows - row),
+                std::min(kTile, columns - column));
+    }
+  });
   return true;
 }
 

@@ -57,6 +57,10 @@ struct DeviceMath {
     return ::erf(x);
   }
   template <class C>
+  __host__ __device__ static C normal_cdf(C x) {
+    return C(0.5) * (C(1) + ::erf(x * C(0.70710678118654752440)));
+  }
+  template <class C>
   __host__ __device__ static C sqrt(C x) {
     return ::sqrt(x);
   }
@@ -108,6 +112,31 @@ struct NarrowMath : DeviceMath {
 #endif
   }
   __host__ __device__ static float sigmoid(float x) { return divide(1.0F, 1.0F + exp(-x)); }
+  /// 2^(a polynomial in |x|) on the left side. Error below 1e-6, and below 2e-4 of the value; 0 below -6, where it is
+  /// 1e-9. Coefficients fitted by Lawson's algorithm to the logarithm, with these errors as the weights.
+  __host__ __device__ static float normal_cdf(float x) {
+    const float a = ::fabsf(x);
+    float q = 2.898988984e-5F;
+    q = q * a - 0.0007122182654F;
+    q = q * a + 0.007822158401F;
+    q = q * a - 0.05292695954F;
+    q = q * a - 0.4591576238F;
+    q = q * a - 1.151085889F;
+    q = q * a - 1.000001667F;
+    const float left = a > 6.0F ? 0.0F : power_of_two(q);
+    return x > 0.0F ? 1.0F - left : left;
+  }
+
+ private:
+  __host__ __device__ static float power_of_two(float x) {
+#if defined(__CUDA_ARCH__)
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return ::exp2f(x);
+#endif
+  }
 };
 
 }  // namespace trinix::cuda
