@@ -3,6 +3,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include <trinix/autograd/autocast.h>
 #include <trinix/autograd/checkpoint.h>
 #include <trinix/autograd/detail/backward_within.h>
 #include <trinix/autograd/record.h>
@@ -44,7 +45,10 @@ struct Recorded {
   std::vector<Tensor> outputs;  ///< still with their history
 };
 
-Recorded run_recorded(const Function& function, const std::vector<Tensor>& inputs, const std::vector<bool>& wanted) {
+/// Runs in the given mixed precision, or none. With a scope of its own it also makes its own casts of leaves, both
+/// times.
+Recorded run_recorded(const Function& function, const std::vector<Tensor>& inputs, const std::vector<bool>& wanted,
+                      std::optional<DType> autocast) {
   Recorded run;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     run.inputs.push_back(inputs[i].defined() ? inputs[i].detach() : Tensor());
@@ -52,6 +56,9 @@ Recorded run_recorded(const Function& function, const std::vector<Tensor>& input
   }
   run.first = next_node_sequence();
   const EnableGrad recording;
+  const NoAutocast none;
+  std::optional<Autocast> scope;
+  if (autocast) scope.emplace(*autocast);
   run.outputs = function(run.inputs);
   return run;
 }
@@ -102,7 +109,11 @@ Tensor own_result(const Tensor& result, const Recorded& run) {
 class CheckpointNode final : public Node {
  public:
   CheckpointNode(Function function, const std::vector<Tensor>& inputs, const CheckpointOptions& options)
-      : Node("checkpoint"), function_(std::move(function)), generators_(options.generators), kernel_(resolve({})) {
+      : Node("checkpoint"),
+        function_(std::move(function)),
+        generators_(options.generators),
+        kernel_(resolve({})),
+        autocast_(Autocast::current()) {
     generators_.push_back(&default_generator());
     for (const Generator* g : generators_) states_.push_back(g->state());
     for (const Tensor& input : inputs) {
@@ -181,7 +192,7 @@ class CheckpointNode final : public Node {
     for (std::size_t i = 0; i < wanted_.size(); ++i) inputs.push_back(saved[i].unpack(op()));
     const GeneratorsAt then(generators_, states_);
     const KernelScope scope(kernel_);
-    Recorded run = run_recorded(function_, inputs, wanted_);
+    Recorded run = run_recorded(function_, inputs, wanted_, autocast_);
     check_same(run);
     return run;
   }
@@ -219,6 +230,7 @@ class CheckpointNode final : public Node {
   std::vector<Generator*> generators_;
   std::vector<RandomState> states_;
   KernelChoice kernel_;
+  std::optional<DType> autocast_;
   std::vector<bool> wanted_;
   std::vector<Edge> captured_;
   std::vector<std::pair<std::weak_ptr<Storage>, std::uint32_t>> versions_;
@@ -236,7 +248,7 @@ std::vector<Tensor> checkpoint_all(const Function& function, const std::vector<T
   // The first run is recorded as well and its graph dropped at once. So every op behaves as it will the second time
   // (the choice of kernel, the refusal of inputs that require grad), and what the function captures is found. The peak
   // is that of the second run, which comes anyway.
-  const Recorded run = run_recorded(function, inputs, node->wanted());
+  const Recorded run = run_recorded(function, inputs, node->wanted(), Autocast::current());
   node->capture(run);
 
   std::vector<Tensor> results;

@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include <trinix/autograd/autocast.h>
 #include <trinix/autograd/detail/backward_within.h>
 #include <trinix/autograd/engine.h>
 #include <trinix/autograd/record.h>
@@ -76,6 +77,7 @@ class Run {
     root_gradients_.clear();
     for (const Edge& root : roots_) enqueue_if_ready(root.node.get());
     const NoGrad no_grad;
+    const NoAutocast no_autocast;  // gradients have the types of the forward
     while (!ready_.empty()) {
       Node* node = ready_.top();
       ready_.pop();

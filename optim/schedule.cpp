@@ -1,9 +1,14 @@
-#include <cmath>
-#include <numbers>
+// Schedules from what was written down of them.
+#include <map>
 
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
+#include <trinix/optim/decay.h>
+#include <trinix/optim/joined_schedules.h>
+#include <trinix/optim/one_cycle.h>
+#include <trinix/optim/plateau.h>
 #include <trinix/optim/schedule.h>
+#include <trinix/optim/schedule_checks.h>
 
 namespace trinix::optim {
 
@@ -11,96 +16,117 @@ using detail::fail;
 
 namespace {
 
-void check_rate(const char* what, double value) {
-  if (!(value >= 0) || std::isinf(value)) {
-    fail<ConfigError>("schedule", "{} is {}, but must be a number of at least 0", what, value);
+const double* find(const ScheduleState& state, const std::string& name) {
+  for (const auto& [key, number] : state.values) {
+    if (key == name) return &number;
   }
+  return nullptr;
 }
 
-void check_warmup(std::int64_t warmup) {
-  if (warmup < 0) fail<ConfigError>("schedule", "warmup is {}, but must be at least 0", warmup);
+std::int64_t count(const ScheduleState& state, const std::string& name) {
+  return static_cast<std::int64_t>(state.at(name));
 }
 
-void check(const DecayOptions& o) {
-  check_rate("lr", o.lr);
-  check_rate("min_lr", o.min_lr);
-  check_warmup(o.warmup);
-  if (o.min_lr > o.lr) fail<ConfigError>("schedule", "min_lr {} is above lr {}", o.min_lr, o.lr);
-  if (o.steps < o.warmup) {
-    fail<ConfigError>("schedule", "the decay ends with step {}, before the warm-up of {} steps", o.steps, o.warmup);
-  }
+DecayOptions decay_of(const ScheduleState& s) {
+  return {.lr = s.at("lr"), .min_lr = s.at("min_lr"), .warmup = count(s, "warmup"), .steps = count(s, "steps")};
 }
 
-double warming_up(double lr, std::int64_t step, std::int64_t warmup) {
-  return lr * static_cast<double>(step + 1) / static_cast<double>(warmup + 1);
+std::vector<std::unique_ptr<Schedule>> parts_of(const ScheduleState& state) {
+  std::vector<std::unique_ptr<Schedule>> parts;
+  for (const ScheduleState& part : state.parts) parts.push_back(make_schedule(part));
+  return parts;
 }
 
-ScheduleState describe(const char* kind, const DecayOptions& o) {
-  return {kind,
-          {{"lr", o.lr},
-           {"min_lr", o.min_lr},
-           {"warmup", static_cast<double>(o.warmup)},
-           {"steps", static_cast<double>(o.steps)}}};
+using Made = std::unique_ptr<Schedule>;
+
+Made constant(const ScheduleState& s) {
+  return std::make_unique<ConstantSchedule>(ConstantOptions{.lr = s.at("lr"), .warmup = count(s, "warmup")});
 }
 
-/// `coefficient(r)` falls from 1 to 0 while r, the part of the decay that is done, goes from 0 to 1.
-template <class F>
-double decayed(const DecayOptions& o, std::int64_t step, F coefficient) {
-  if (step < o.warmup) return warming_up(o.lr, step, o.warmup);
-  if (step > o.steps || o.steps == o.warmup) return o.min_lr;
-  const double done = static_cast<double>(step - o.warmup) / static_cast<double>(o.steps - o.warmup);
-  return o.min_lr + coefficient(done) * (o.lr - o.min_lr);
+Made linear(const ScheduleState& s) { return std::make_unique<LinearSchedule>(decay_of(s)); }
+
+Made cosine(const ScheduleState& s) { return std::make_unique<CosineWithWarmup>(decay_of(s)); }
+
+Made polynomial(const ScheduleState& s) { return std::make_unique<PolynomialSchedule>(decay_of(s), s.at("power")); }
+
+Made wsd(const ScheduleState& s) {
+  const std::int64_t shape = count(s, "shape");
+  if (shape < 0 || shape > 2) fail<ConfigError>("schedule", "a wsd schedule of the shape {} is unknown", shape);
+  const DecayOptions o = decay_of(s);
+  return std::make_unique<WarmupStableDecay>(WarmupStableDecayOptions{.lr = o.lr,
+                                                                      .min_lr = o.min_lr,
+                                                                      .warmup = o.warmup,
+                                                                      .steps = o.steps,
+                                                                      .decay = count(s, "decay"),
+                                                                      .shape = static_cast<DecayShape>(shape)});
 }
+
+Made step(const ScheduleState& s) {
+  return std::make_unique<StepSchedule>(StepDecayOptions{.lr = s.at("lr"),
+                                                         .min_lr = s.at("min_lr"),
+                                                         .warmup = count(s, "warmup"),
+                                                         .every = count(s, "every"),
+                                                         .gamma = s.at("gamma")});
+}
+
+Made one_cycle(const ScheduleState& s) {
+  return std::make_unique<OneCycleSchedule>(OneCycleOptions{.lr = s.at("lr"),
+                                                            .start_lr = s.at("start_lr"),
+                                                            .min_lr = s.at("min_lr"),
+                                                            .steps = count(s, "steps"),
+                                                            .rise = s.at("rise"),
+                                                            .straight_lines = s.at("straight_lines") != 0});
+}
+
+Made plateau(const ScheduleState& s) {
+  auto made = std::make_unique<PlateauSchedule>(PlateauOptions{.lr = s.at("lr"),
+                                                               .warmup = count(s, "warmup"),
+                                                               .factor = s.at("factor"),
+                                                               .patience = count(s, "patience"),
+                                                               .threshold = s.at("threshold"),
+                                                               .cooldown = count(s, "cooldown"),
+                                                               .min_lr = s.at("min_lr"),
+                                                               .eps = s.at("eps")});
+  made->set_memory({.rate = s.at("rate"),
+                    .best = s.value_or("best", PlateauSchedule::Memory().best),
+                    .bad = count(s, "bad"),
+                    .cooling = count(s, "cooling")});
+  return made;
+}
+
+Made sequential(const ScheduleState& s) {
+  std::vector<std::int64_t> milestones;
+  for (std::size_t i = 0; i < s.values.size(); ++i) milestones.push_back(count(s, milestone_name(i)));
+  return std::make_unique<SequentialSchedule>(parts_of(s), std::move(milestones));
+}
+
+Made chained(const ScheduleState& s) { return std::make_unique<ChainedSchedule>(s.at("lr"), parts_of(s)); }
 
 }  // namespace
 
-ConstantSchedule::ConstantSchedule(const ConstantOptions& options) : options_(options) {
-  check_rate("lr", options.lr);
-  check_warmup(options.warmup);
+double ScheduleState::at(const std::string& name) const {
+  const double* found = find(*this, name);
+  if (found == nullptr) fail<ConfigError>("schedule", "the description of a {} schedule lacks '{}'", kind, name);
+  return *found;
 }
 
-double ConstantSchedule::at(std::int64_t step) const {
-  return step < options_.warmup ? warming_up(options_.lr, step, options_.warmup) : options_.lr;
+double ScheduleState::value_or(const std::string& name, double otherwise) const {
+  const double* found = find(*this, name);
+  return found == nullptr ? otherwise : *found;
 }
-
-ScheduleState ConstantSchedule::state() const {
-  return {"constant", {{"lr", options_.lr}, {"warmup", static_cast<double>(options_.warmup)}}};
-}
-
-LinearSchedule::LinearSchedule(const DecayOptions& options) : options_(options) { check(options); }
-
-double LinearSchedule::at(std::int64_t step) const {
-  return decayed(options_, step, [](double done) { return 1 - done; });
-}
-
-ScheduleState LinearSchedule::state() const { return describe("linear", options_); }
-
-CosineWithWarmup::CosineWithWarmup(const DecayOptions& options) : options_(options) { check(options); }
-
-double CosineWithWarmup::at(std::int64_t step) const {
-  return decayed(options_, step, [](double done) { return 0.5 * (1 + std::cos(std::numbers::pi * done)); });
-}
-
-ScheduleState CosineWithWarmup::state() const { return describe("cosine", options_); }
 
 std::unique_ptr<Schedule> make_schedule(const ScheduleState& state) {
-  const auto value = [&](const char* name) {
-    for (const auto& [key, number] : state.values) {
-      if (key == name) return number;
-    }
-    fail<ConfigError>("schedule", "the description of a {} schedule lacks '{}'", state.kind, name);
-  };
-  const auto steps = [&](const char* name) { return static_cast<std::int64_t>(value(name)); };
-  if (state.kind == "constant") {
-    return std::make_unique<ConstantSchedule>(ConstantOptions{.lr = value("lr"), .warmup = steps("warmup")});
-  }
-  if (state.kind != "linear" && state.kind != "cosine") {
-    fail<ConfigError>("schedule", "unknown kind '{}': one of constant, linear, cosine", state.kind);
-  }
-  const DecayOptions options{
-      .lr = value("lr"), .min_lr = value("min_lr"), .warmup = steps("warmup"), .steps = steps("steps")};
-  if (state.kind == "linear") return std::make_unique<LinearSchedule>(options);
-  return std::make_unique<CosineWithWarmup>(options);
+  static const std::map<std::string, Made (*)(const ScheduleState&)> kinds = {
+      {"constant", constant}, {"linear", linear},
+      {"cosine", cosine},     {"polynomial", polynomial},
+      {"wsd", wsd},           {"step", step},
+      {"plateau", plateau},   {"one-cycle", one_cycle},
+      {"chained", chained},   {"sequential", sequential}};
+  const auto found = kinds.find(state.kind);
+  if (found != kinds.end()) return found->second(state);
+  std::string names;
+  for (const auto& [name, make] : kinds) names += (names.empty() ? "" : ", ") + name;
+  fail<ConfigError>("schedule", "unknown kind '{}': one of {}", state.kind, names);
 }
 
 }  // namespace trinix::optim

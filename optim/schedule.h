@@ -7,74 +7,41 @@
 #include <vector>
 
 /// @file
-/// Learning rates over time. A schedule is a pure function of the step, so resuming needs no more than the step:
-/// `optimizer.set_lr(schedule.at(step))`.
+/// Learning rates over time: `optimizer.set_lr(schedule.at(step))` before each step. The rates themselves are in
+/// optim/decay.h, optim/one_cycle.h and optim/plateau.h; optim/joined_schedules.h puts them together.
 
 namespace trinix::optim {
 
-/// A schedule written down: what kind it is and its numbers by name. A checkpoint holds it to notice, when a run is
-/// resumed, that the schedule has changed.
+/// A schedule written down: what kind it is, its numbers by name, and the schedules that it consists of. A checkpoint
+/// holds it, to go on with it and to notice that a resumed run asks for another.
 struct ScheduleState {
   std::string kind;
-  std::vector<std::pair<std::string, double>> values;
+  std::vector<std::pair<std::string, double>> values = {};
+  std::vector<ScheduleState> parts = {};
+
+  /// The value of that name. @throws ConfigError when there is none.
+  [[nodiscard]] double at(const std::string& name) const;
+  /// The value of that name, or `otherwise`.
+  [[nodiscard]] double value_or(const std::string& name, double otherwise) const;
 
   friend bool operator==(const ScheduleState&, const ScheduleState&) = default;
 };
 
+/// Most schedules are a pure function of the step, so that going on needs no more than the step. One that follows what
+/// it is told (PlateauSchedule) has a memory, which state() holds too.
 class Schedule {
  public:
   virtual ~Schedule() = default;
   /// The learning rate of step `step`, counted from 0.
   [[nodiscard]] virtual double at(std::int64_t step) const = 0;
+  /// What make_schedule() needs to make an equal one.
   [[nodiscard]] virtual ScheduleState state() const = 0;
+  /// Tells how well training goes, for example the validation loss. Does nothing to schedules without a memory.
+  virtual void observe(double /*metric*/) {}
 };
 
-/// The schedule that state() described. @throws ConfigError for an unknown kind or a value that is missing.
+/// The schedule that state() described, memory included. @throws ConfigError for an unknown kind or a value that is
+/// missing.
 [[nodiscard]] std::unique_ptr<Schedule> make_schedule(const ScheduleState& state);
-
-struct ConstantOptions {
-  double lr = 1e-3;
-  std::int64_t warmup = 0;  ///< steps that lead up to it, lr (step + 1) / (warmup + 1)
-};
-
-class ConstantSchedule : public Schedule {
- public:
-  /// @throws ConfigError; as the other constructors here.
-  explicit ConstantSchedule(const ConstantOptions& options);
-  [[nodiscard]] double at(std::int64_t step) const override;
-  [[nodiscard]] ScheduleState state() const override;
-
- private:
-  ConstantOptions options_;
-};
-
-struct DecayOptions {
-  double lr = 1e-3;
-  double min_lr = 0;
-  std::int64_t warmup = 0;  ///< steps of the way up, lr (step + 1) / (warmup + 1)
-  std::int64_t steps = 0;   ///< the step from which on the rate is min_lr; the warm-up counts
-};
-
-/// Warm-up, then a straight line from lr to min_lr.
-class LinearSchedule : public Schedule {
- public:
-  explicit LinearSchedule(const DecayOptions& options);
-  [[nodiscard]] double at(std::int64_t step) const override;
-  [[nodiscard]] ScheduleState state() const override;
-
- private:
-  DecayOptions options_;
-};
-
-/// Warm-up, then half a cosine from lr to min_lr: exactly nanoGPT's. Loshchilov and Hutter, arXiv 1608.03983.
-class CosineWithWarmup : public Schedule {
- public:
-  explicit CosineWithWarmup(const DecayOptions& options);
-  [[nodiscard]] double at(std::int64_t step) const override;
-  [[nodiscard]] ScheduleState state() const override;
-
- private:
-  DecayOptions options_;
-};
 
 }  // namespace trinix::optim

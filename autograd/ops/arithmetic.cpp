@@ -1,6 +1,7 @@
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/comparison.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/reduce.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/record.h>
@@ -60,6 +61,7 @@ Tensor div(const Tensor& a, const Tensor& b) {
 }
 
 Tensor pow(const Tensor& a, const Tensor& b) {
+  if (widens({a, b})) return pow(widened(a), widened(b));
   const Operands o = match_floating("pow", a, b);
   const Tensor z = run_binary(BinaryFn::pow, o);
   return record("pow", z, {o.a, o.b}, {o.a, o.b, z}, [](BackwardContext& ctx) {

@@ -1,17 +1,16 @@
-#include <cmath>
+#include <array>
 #include <limits>
 
-#include <trinix/autograd/ops/arithmetic.h>
+#include <trinix/autograd/autocast.h>
 #include <trinix/autograd/ops/attention.h>
-#include <trinix/autograd/ops/comparison.h>
-#include <trinix/autograd/ops/linalg.h>
+#include <trinix/autograd/ops/attention_arguments.h>
+#include <trinix/autograd/ops/attention_reference.h>
 #include <trinix/autograd/ops/operands.h>
-#include <trinix/autograd/ops/softmax.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/attention.h>
-#include <trinix/core/ops/dropout.h>
 
 namespace trinix {
 
@@ -19,198 +18,287 @@ using detail::fail;
 
 namespace {
 
-void check_options(const char* op, const AttentionOptions& options) {
-  if (!(options.dropout >= 0 && options.dropout <= 1)) {
-    fail<ConfigError>(op, "dropout is {}; it must be in [0, 1]", options.dropout);
+/// The view of a tensor without a batch dim gets one of size 1, to have `rank` dims.
+View batched(const Tensor& t, int rank) {
+  View v = t.raw();
+  if (v.rank() == rank) return v;
+  Shape shape{1};
+  Strides strides{0};
+  for (int d = 0; d < v.rank(); ++d) {
+    shape.push_back(v.shape[d]);
+    strides.push_back(v.strides[d]);
   }
-  if (options.scale && !std::isfinite(*options.scale)) {
-    fail<ConfigError>(op, "scale is {}; it must be finite", *options.scale);
-  }
-  if (options.window_left < -1 || options.window_right < -1) {
-    fail<ConfigError>(op, "the window is {} keys to the left and {} to the right; both must be -1 (no limit) or more",
-                      options.window_left, options.window_right);
-  }
-}
-
-void check_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
-  constexpr const char* op = "scaled_dot_product_attention";
-  check_floating(op, q);
-  for (const Tensor* t : {&k, &v}) {
-    check_same_device(op, q, *t);
-    if (t->dtype() != q.dtype()) {
-      fail<DtypeError>(op, "q is {}, {} is {}; convert one with to()", q.dtype(), t == &k ? "k" : "v", t->dtype());
-    }
-  }
-  if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4) {
-    fail<ShapeError>(op, "q, k and v must be (batch, length, heads, depth), got {}, {} and {}", q.shape(), k.shape(),
-                     v.shape());
-  }
-  if (q.size(0) != k.size(0) || q.size(3) != k.size(3) || k.size(0) != v.size(0) || k.size(1) != v.size(1) ||
-      k.size(2) != v.size(2)) {
-    fail<ShapeError>(op, "shapes {}, {} and {} do not fit: q (B, Sq, H, D), k (B, Sk, Hkv, D), v (B, Sk, Hkv, Dv)",
-                     q.shape(), k.shape(), v.shape());
-  }
-  if (k.size(2) == 0 || q.size(2) % k.size(2) != 0) {
-    fail<ShapeError>(op, "{} query heads cannot share {} key heads evenly (shapes {} and {})", q.size(2), k.size(2),
-                     q.shape(), k.shape());
-  }
-}
-
-/// Where the random numbers of one call come from.
-RandomState reserve(const AttentionOptions& options, const View& q, const View& k) {
-  if (options.dropout == 0) return {};
-  Generator& generator = options.generator != nullptr ? *options.generator : default_generator();
-  const std::int64_t blocks = q.size(0) * q.size(2) * q.size(1) * ((k.size(1) + 3) / 4);
-  return generator.reserve(static_cast<std::uint64_t>(blocks) * 4);
-}
-
-Attention::Inputs inputs_of(const View& q, const View& k, const View& v, const AttentionOptions& options) {
-  Attention::Inputs in{.q = q, .k = k, .v = v};
-  in.scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(std::max<std::int64_t>(q.size(3), 1))));
-  in.causal = options.causal;
-  in.window_left = options.window_left;
-  in.window_right = options.window_right;
-  in.dropout = options.dropout;
-  in.random = reserve(options, q, k);
-  return in;
-}
-
-/// The factors 1 / (1 - p) and 0 of the dropout, (B, Hkv, H / Hkv, Sq, Sk).
-Tensor dropout_factors(const Attention::Inputs& in, const TensorOptions& options) {
-  // Every row begins with a fresh block of four numbers: that of a dropout over rows padded to a multiple of four.
-  const std::int64_t keys = in.k.size(1);
-  const std::int64_t key_heads = in.k.size(2);
-  const Shape shape{in.q.size(0), key_heads, in.q.size(2) / key_heads, in.q.size(1), (keys + 3) / 4 * 4};
-  const Tensor factors = ones(shape, options);
-  run<Dropout>({.x = factors.raw(), .y = factors.raw(), .p = in.dropout, .state = in.random}, factors.device());
-  return factors.narrow(-1, 0, keys);
-}
-
-/// What the blocked kernels compute, composed of primitives, with the whole matrix of scores in memory. The heads that
-/// share a key head form a dim of their own, along which k and v broadcast.
-Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, const Attention::Inputs& in) {
-  const std::int64_t queries = q.size(1);
-  const std::int64_t keys = k.size(1);
-  const std::int64_t key_heads = k.size(2);
-  const Tensor grouped = q.reshape({q.size(0), queries, key_heads, q.size(2) / key_heads, q.size(3)});
-  const Tensor query = grouped.permute({0, 2, 3, 1, 4});
-  const Tensor key = k.permute({0, 2, 3, 1}).unsqueeze(2);
-  const Tensor value = v.permute({0, 2, 1, 3}).unsqueeze(2);
-  Tensor scores = matmul(query * in.scale, key);
-  const std::int64_t right = in.causal ? 0 : in.window_right;
-  if (right >= 0 || in.window_left >= 0) {
-    const TensorOptions index{DType::i64, q.device()};
-    const Tensor diagonal = (arange(queries, index) + (keys - queries)).unsqueeze(1);
-    const Tensor key_index = arange(keys, index);
-    const auto hide = [&](const Tensor& hidden) {
-      scores = masked_fill(scores, hidden, -std::numeric_limits<double>::infinity());
-    };
-    if (right >= 0) hide(key_index > diagonal + right);
-    if (in.window_left >= 0) hide(key_index < diagonal - in.window_left);
-  }
-  Tensor p = softmax(scores, -1, Kernel::reference);
-  if (in.dropout > 0) p = p * dropout_factors(in, {q.dtype(), q.device()});
-  return matmul(p, value).permute({0, 3, 1, 2, 4}).reshape({q.size(0), queries, q.size(2), v.size(3)});
-}
-
-/// Whether there is nothing to attend with or to: the result is then empty, or zero without a gradient.
-bool is_vacant(const Attention::Inputs& in) { return in.q.numel() == 0 || in.k.size(1) == 0 || in.v.size(3) == 0; }
-
-/// Zeros of the result's shape, whose gradients are zeros too.
-Tensor vacant_result(const char* op, const Shape& shape, TensorList inputs) {
-  const Tensor& first = *inputs.begin();
-  const Tensor out = zeros(shape, {first.dtype(), first.device()});
-  return record(op, out, inputs, inputs, [count = static_cast<int>(inputs.size())](BackwardContext& ctx) {
-    for (int i = 0; i < count; ++i) ctx.give(i, zeros_like(ctx.saved(i)));
-  });
-}
-
-/// One of the three parts of a packed projection of shape (B, S, 3, H, D) or (B, S, 3*H*D), as (B, S, H, D).
-View part_of(const View& packed, std::int64_t part, std::int64_t heads) {
-  View v = packed;
-  std::int64_t step = packed.strides[2];
-  if (packed.rank() == 5) {
-    v.shape = {packed.shape[0], packed.shape[1], packed.shape[3], packed.shape[4]};
-    v.strides = {packed.strides[0], packed.strides[1], packed.strides[3], packed.strides[4]};
-  } else {
-    const std::int64_t depth = packed.shape[2] / (3 * heads);
-    v.shape = {packed.shape[0], packed.shape[1], heads, depth};
-    v.strides = {packed.strides[0], packed.strides[1], depth * step, step};
-    step *= heads * depth;
-  }
-  v.data = static_cast<char*>(packed.data) + part * step * static_cast<std::int64_t>(size_of(packed.dtype));
+  v.shape = shape;
+  v.strides = strides;
   return v;
 }
 
-Tensor empty_lse(const View& q) { return empty({q.size(0), q.size(2), q.size(1)}, {DType::f32, q.device}); }
+/// How q, k and v, each (B, S, H, D), lie in the tensors that a function is given: three of that shape or without the
+/// batch dim; or one, packed, (B, S, 3, H, D) or (B, S, (H + 2 Hkv) * D).
+struct Parts {
+  bool packed = false;
+  std::int64_t heads = 0;  ///< of the packed one
+  std::int64_t key_heads = 0;
+
+  [[nodiscard]] int tensors() const { return packed ? 1 : 3; }
+
+  /// q, k and v in tensor(0), ..., tensor(tensors() - 1), of which undefined ones give undefined views.
+  template <class F>
+  [[nodiscard]] std::array<View, 3> views(F&& tensor) const {
+    std::array<View, 3> list;
+    for (int part = 0; part < 3; ++part) {
+      const Tensor& t = tensor(packed ? 0 : part);
+      if (t.defined()) list[static_cast<std::size_t>(part)] = packed ? packed_view(t.raw(), part) : batched(t, 4);
+    }
+    return list;
+  }
+
+  /// The same with their history, from packed or other tensors.
+  [[nodiscard]] std::array<Tensor, 3> differentiable(const std::vector<Tensor>& tensors) const {
+    std::array<Tensor, 3> list;
+    for (int part = 0; part < 3; ++part) {
+      Tensor& t = list[static_cast<std::size_t>(part)];
+      if (packed) {
+        const View v = packed_view(tensors[0].raw(), part);
+        t = tensors[0].reshape({v.shape[0], v.shape[1], heads + 2 * key_heads, v.shape[3]});
+        t = t.narrow(2, first_head(part), v.shape[2]);
+      } else {
+        t = tensors[static_cast<std::size_t>(part)];
+        if (t.rank() == 3) t = t.unsqueeze(0);
+      }
+    }
+    return list;
+  }
+
+ private:
+  [[nodiscard]] std::int64_t first_head(int part) const {
+    return part == 0 ? 0 : part == 1 ? heads : heads + key_heads;
+  }
+
+  [[nodiscard]] View packed_view(const View& whole, int part) const {
+    View v = whole;
+    const std::int64_t own = part == 0 ? heads : key_heads;
+    std::int64_t begin = 0;
+    if (whole.rank() == 5) {
+      v.shape = {whole.shape[0], whole.shape[1], own, whole.shape[4]};
+      v.strides = {whole.strides[0], whole.strides[1], whole.strides[3], whole.strides[4]};
+      begin = part * whole.strides[2];
+    } else {
+      const std::int64_t depth = whole.shape[2] / (heads + 2 * key_heads);
+      v.shape = {whole.shape[0], whole.shape[1], own, depth};
+      v.strides = {whole.strides[0], whole.strides[1], depth * whole.strides[2], whole.strides[2]};
+      begin = first_head(part) * depth * whole.strides[2];
+    }
+    // A tensor without elements may have no address to count from.
+    if (v.numel() > 0) v.data = static_cast<char*>(v.data) + begin * static_cast<std::int64_t>(size_of(v.dtype));
+    return v;
+  }
+};
+
+/// One call of any of the public functions.
+struct Call {
+  const char* op;
+  Parts parts;
+  std::vector<Tensor> inputs;  ///< of `parts`, then the mask where there is one: whatever may get a gradient
+  AttentionExtras extras;
+  Attention::Inputs in;
+  KernelChoice kernel;
+  bool lse_wanted;
+};
+
+/// Where a call's tensors are found among those saved for its backward.
+struct SavedAt {
+  explicit SavedAt(const Parts& parts) : mask(parts.tensors()) {}
+  int mask;
+  int slopes = mask + 1;
+  int query_starts = mask + 2;
+  int key_starts = mask + 3;
+  int out = mask + 4;
+  int lse = mask + 5;
+};
+
+class AttentionBackward {
+ public:
+  AttentionBackward(const Call& call, const Impl<Attention>* impl) : impl_(impl), parts_(call.parts), in_(call.in) {}
+
+  void operator()(BackwardContext& ctx) const {
+    const SavedAt at(parts_);
+    const int tensors = parts_.tensors();
+    Attention::Backward args{.in = in_, .out = batched(ctx.saved(at.out), 4), .lse = batched(ctx.saved(at.lse), 3)};
+    const auto operands = parts_.views([&](int i) -> const Tensor& { return ctx.saved(i); });
+    args.in.q = operands[0];
+    args.in.k = operands[1];
+    args.in.v = operands[2];
+    // The views of these hold as they are, but a change in place must be noticed.
+    for (const int i : {at.mask, at.slopes, at.query_starts, at.key_starts}) static_cast<void>(ctx.saved(i));
+    const Device device = args.out.device;
+    args.dout = batched(ctx.grad(0), 4);
+    Tensor dlse;
+    if (in_.lse_grad && ctx.has_grad(1)) {
+      dlse = ctx.grad(1).contiguous();
+      args.dlse = batched(dlse, 3);
+    }
+    std::array<Tensor, 3> gradients;
+    for (int i = 0; i < tensors; ++i) {
+      if (ctx.needs(i)) gradients[static_cast<std::size_t>(i)] = empty(ctx.saved(i).shape(), {args.out.dtype, device});
+    }
+    const auto wanted = parts_.views([&](int i) -> const Tensor& { return gradients[static_cast<std::size_t>(i)]; });
+    args.dq = wanted[0];
+    args.dk = wanted[1];
+    args.dv = wanted[2];
+    Tensor dmask;
+    if (in_.mask_grad && ctx.needs(at.mask)) {
+      dmask = zeros(ctx.saved(at.mask).shape(), {args.lse.dtype, device});
+      args.dmask = dmask.raw();
+    }
+    impl_->backward(args, stream_of(device));
+    for (int i = 0; i < tensors; ++i) ctx.give(i, gradients[static_cast<std::size_t>(i)]);
+    if (dmask.defined()) ctx.give(at.mask, dmask.to(in_.mask.dtype));
+  }
+
+ private:
+  const Impl<Attention>* impl_;
+  Parts parts_;
+  Attention::Inputs in_;
+};
+
+/// No query, or no key to attend to: the result is empty, or zero without a gradient.
+bool is_vacant(const Attention::Inputs& in) { return in.q.size(0) * in.q.size(1) * in.q.size(2) * in.k.size(1) == 0; }
+
+AttentionResult fill_vacant(const Call& call, const AttentionResult& result) {
+  result.out.copy_(zeros({}, {result.out.dtype(), result.out.device()}));
+  result.lse.copy_(full({}, -std::numeric_limits<double>::infinity(), {result.lse.dtype(), result.lse.device()}));
+  record_all(call.op, {result.out, result.lse}, call.inputs, call.inputs,
+             [count = static_cast<int>(call.inputs.size())](BackwardContext& ctx) {
+               for (int i = 0; i < count; ++i) {
+                 if (ctx.needs(i)) ctx.give(i, zeros_like(ctx.saved(i)));
+               }
+             });
+  return result;
+}
+
+/// The result without the batch dim that the contract has for sequences.
+AttentionResult run_reference(const Call& call) {
+  const auto [q, k, v] = call.parts.differentiable(call.inputs);
+  AttentionResult result = attention_reference(q, k, v, call.extras, call.in, call.lse_wanted);
+  if (!call.in.query_starts.defined) return result;
+  result.out = result.out.select(0, 0);
+  if (call.lse_wanted) result.lse = result.lse.select(0, 0);
+  return result;
+}
+
+/// lse is only part of the graph when it is wanted.
+AttentionResult run_attention(const Call& call) {
+  const Attention::Inputs& in = call.in;
+  const bool several = in.query_starts.defined;
+  Shape out_shape{in.q.size(0), in.q.size(1), in.q.size(2), in.v.size(3)};
+  Shape lse_shape{in.q.size(0), in.q.size(2), in.q.size(1)};
+  if (several) {
+    out_shape = {out_shape[1], out_shape[2], out_shape[3]};
+    lse_shape = {lse_shape[1], lse_shape[2]};
+  }
+  AttentionResult result{empty(out_shape, {in.q.dtype, in.q.device}),
+                         empty(lse_shape, {compute_type(in.q.dtype), in.q.device})};
+  if (is_vacant(in)) return fill_vacant(call, result);
+  // Vectors without components have no address, and are nothing to write a kernel for.
+  if (in.q.size(3) == 0 || in.v.size(3) == 0) return run_reference(call);
+  const Attention::Forward args{.in = in, .out = batched(result.out, 4), .lse = batched(result.lse, 3)};
+  const auto* impl = KernelTable<Attention>::instance().select(args, in.q.device, needs_grad(call.inputs), call.kernel);
+  if (impl == nullptr) return run_reference(call);
+  impl->forward(args, stream_of(in.q.device));
+  std::vector<Tensor> saved(call.inputs.begin(), call.inputs.begin() + call.parts.tensors());
+  for (const Tensor& t : {call.extras.mask, call.extras.alibi, call.extras.starts.query, call.extras.starts.key,
+                          result.out, result.lse}) {
+    saved.push_back(t);
+  }
+  if (call.lse_wanted) {
+    record_all(call.op, {result.out, result.lse}, call.inputs, saved, AttentionBackward(call, impl));
+  } else {
+    record(call.op, result.out, call.inputs, saved, AttentionBackward(call, impl));
+  }
+  return result;
+}
+
+AttentionResult attend(const char* op, const Parts& parts, std::vector<Tensor> tensors, const SequenceStarts& starts,
+                       const AttentionOptions& options, bool lse_wanted) {
+  for (Tensor& t : tensors) t = lowered(t);
+  const NoAutocast as_it_is;  // from here on types are chosen with care
+  const auto [q, k, v] = parts.views([&](int i) -> const Tensor& { return tensors[static_cast<std::size_t>(i)]; });
+  AttentionExtras extras = attention_extras(op, q, k, options, starts);
+  Attention::Inputs in = attention_inputs(q, k, v, options, extras);
+  if (extras.mask.defined()) tensors.push_back(extras.mask);
+  in.lse_grad = lse_wanted && needs_grad(tensors);
+  return run_attention({op, parts, std::move(tensors), std::move(extras), in, options.kernel, lse_wanted});
+}
 
 }  // namespace
 
 Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                     const AttentionOptions& options) {
-  check_options("scaled_dot_product_attention", options);
-  check_attention(q, k, v);
-  Attention::Inputs in = inputs_of(q.raw(), k.raw(), v.raw(), options);
-  const Tensor out = empty({q.size(0), q.size(1), q.size(2), v.size(3)}, {q.dtype(), q.device()});
-  if (is_vacant(in)) return vacant_result("scaled_dot_product_attention", out.shape(), {q, k, v});
-  const Tensor lse = empty_lse(in.q);
-  const Attention::Forward args{.in = in, .out = out.raw(), .lse = lse.raw()};
-  const auto* impl = KernelTable<Attention>::instance().select(args, q.device(), needs_grad({q, k, v}), options.kernel);
-  if (impl == nullptr) return attention_reference(q, k, v, in);
-  impl->forward(args, stream_of(q.device()));
-  return record("scaled_dot_product_attention", out, {q, k, v}, {q, k, v, out, lse}, [impl, in](BackwardContext& ctx) {
-    Attention::Backward args{.in = in, .out = ctx.saved(3).raw(), .lse = ctx.saved(4).raw(), .dout = ctx.grad().raw()};
-    args.in.q = ctx.saved(0).raw();
-    args.in.k = ctx.saved(1).raw();
-    args.in.v = ctx.saved(2).raw();
-    View* const wanted[] = {&args.dq, &args.dk, &args.dv};
-    Tensor gradients[3];
-    for (int i = 0; i < 3; ++i) {
-      if (!ctx.needs(i)) continue;
-      gradients[i] = empty(ctx.saved(i).shape(), {args.out.dtype, args.out.device});
-      *wanted[i] = gradients[i].raw();
-    }
-    impl->backward(args, stream_of(args.out.device));
-    for (int i = 0; i < 3; ++i) ctx.give(i, gradients[i]);
-  });
+  if (lowers({q, k, v})) return scaled_dot_product_attention(lowered(q), lowered(k), lowered(v), options);
+  constexpr const char* op = "scaled_dot_product_attention";
+  check_attention_operands(op, q, k, v);
+  return attend(op, {}, {q, k, v}, {}, options, /*lse_wanted=*/false).out;
+}
+
+AttentionResult attention_with_lse(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOptions& options) {
+  if (lowers({q, k, v})) return attention_with_lse(lowered(q), lowered(k), lowered(v), options);
+  constexpr const char* op = "attention_with_lse";
+  check_attention_operands(op, q, k, v);
+  return attend(op, {}, {q, k, v}, {}, options, /*lse_wanted=*/true);
+}
+
+Tensor scaled_dot_product_attention_varlen(const Tensor& q, const Tensor& k, const Tensor& v,
+                                           const Tensor& query_starts, const Tensor& key_starts,
+                                           std::int64_t longest_query, std::int64_t longest_key,
+                                           const AttentionOptions& options) {
+  if (lowers({q, k, v})) {
+    return scaled_dot_product_attention_varlen(lowered(q), lowered(k), lowered(v), query_starts, key_starts,
+                                               longest_query, longest_key, options);
+  }
+  constexpr const char* op = "scaled_dot_product_attention_varlen";
+  const SequenceStarts starts{query_starts, key_starts, longest_query, longest_key};
+  check_attention_sequences(op, q, k, v, starts);
+  return attend(op, {}, {q, k, v}, starts, options, /*lse_wanted=*/false).out;
+}
+
+AttentionResult attention_varlen_with_lse(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& query_starts,
+                                          const Tensor& key_starts, std::int64_t longest_query,
+                                          std::int64_t longest_key, const AttentionOptions& options) {
+  if (lowers({q, k, v})) {
+    return attention_varlen_with_lse(lowered(q), lowered(k), lowered(v), query_starts, key_starts, longest_query,
+                                     longest_key, options);
+  }
+  constexpr const char* op = "attention_varlen_with_lse";
+  const SequenceStarts starts{query_starts, key_starts, longest_query, longest_key};
+  check_attention_sequences(op, q, k, v, starts);
+  return attend(op, {}, {q, k, v}, starts, options, /*lse_wanted=*/true);
 }
 
 Tensor packed_self_attention(const Tensor& qkv, std::int64_t heads, const AttentionOptions& options) {
   constexpr const char* op = "packed_self_attention";
-  check_options(op, options);
   check_floating(op, qkv);
   const bool five = qkv.rank() == 5 && qkv.size(2) == 3 && qkv.size(3) == heads;
   const bool three = qkv.rank() == 3 && heads > 0 && qkv.size(2) % (3 * heads) == 0;
   if (!five && !three) {
     fail<ShapeError>(op, "shape {} is not (B, S, 3, H, D) or (B, S, 3*H*D) with {} heads", qkv.shape(), heads);
   }
-  const View packed = qkv.raw();
-  const View q = part_of(packed, 0, heads);
-  const Attention::Inputs in = inputs_of(q, part_of(packed, 1, heads), part_of(packed, 2, heads), options);
-  const auto reference = [&] {
-    const Tensor parts = qkv.reshape({q.size(0), q.size(1), 3, q.size(2), q.size(3)});
-    return attention_reference(parts.select(2, 0), parts.select(2, 1), parts.select(2, 2), in);
-  };
-  if (is_vacant(in)) return vacant_result(op, q.shape, {qkv});
-  const Tensor out = empty(q.shape, {qkv.dtype(), qkv.device()});
-  const Tensor lse = empty_lse(q);
-  const Attention::Forward args{.in = in, .out = out.raw(), .lse = lse.raw()};
-  const auto* impl = KernelTable<Attention>::instance().select(args, qkv.device(), needs_grad({qkv}), options.kernel);
-  if (impl == nullptr) return reference();
-  impl->forward(args, stream_of(qkv.device()));
-  return record(op, out, {qkv}, {qkv, out, lse}, [impl, in, heads](BackwardContext& ctx) {
-    const View packed = ctx.saved(0).raw();
-    const Tensor gradient = empty(packed.shape, {packed.dtype, packed.device});
-    Attention::Backward args{.in = in, .out = ctx.saved(1).raw(), .lse = ctx.saved(2).raw(), .dout = ctx.grad().raw()};
-    args.in.q = part_of(packed, 0, heads);
-    args.in.k = part_of(packed, 1, heads);
-    args.in.v = part_of(packed, 2, heads);
-    args.dq = part_of(gradient.raw(), 0, heads);
-    args.dk = part_of(gradient.raw(), 1, heads);
-    args.dv = part_of(gradient.raw(), 2, heads);
-    impl->backward(args, stream_of(packed.device));
-    ctx.give(0, gradient);
-  });
+  return attend(op, {.packed = true, .heads = heads, .key_heads = heads}, {qkv}, {}, options, /*lse_wanted=*/false).out;
+}
+
+Tensor packed_self_attention(const Tensor& qkv, std::int64_t heads, std::int64_t kv_heads,
+                             const AttentionOptions& options) {
+  constexpr const char* op = "packed_self_attention";
+  check_floating(op, qkv);
+  if (heads <= 0 || kv_heads <= 0 || heads % kv_heads != 0) {
+    fail<ShapeError>(op, "{} query heads cannot share {} key heads evenly", heads, kv_heads);
+  }
+  if (qkv.rank() != 3 || qkv.size(2) % (heads + 2 * kv_heads) != 0) {
+    fail<ShapeError>(op, "shape {} is not (B, S, (H + 2*Hkv) * D) with {} query heads and {} key heads", qkv.shape(),
+                     heads, kv_heads);
+  }
+  return attend(op, {.packed = true, .heads = heads, .key_heads = kv_heads}, {qkv}, {}, options, /*lse_wanted=*/false)
+      .out;
 }
 
 }  // namespace trinix

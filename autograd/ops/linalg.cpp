@@ -3,6 +3,7 @@
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/linalg.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -112,6 +113,7 @@ void check_batches(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
+  if (lowers({a, b})) return matmul(lowered(a), lowered(b));
   check_same_device("matmul", a, b);
   DType dtype = promote(a.dtype(), b.dtype());
   if (!is_floating(dtype)) dtype = DType::f32;
@@ -199,6 +201,7 @@ void linear_backward(BackwardContext& ctx) {
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (lowers({x, weight, bias})) return linear(lowered(x), lowered(weight), lowered(bias));
   check_linear(x, weight, bias);
   Shape shape = x.shape();
   shape[shape.size() - 1] = weight.size(0);

@@ -3,6 +3,7 @@
 #include <trinix/autograd/ops/indexing.h>
 #include <trinix/autograd/ops/loss.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/reduce.h>
 #include <trinix/autograd/ops/softmax.h>
 #include <trinix/autograd/ops/unary.h>
@@ -141,6 +142,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
 }
 
 Tensor mse_loss(const Tensor& a, const Tensor& b) {
+  if (widens({a, b})) return mse_loss(widened(a), widened(b));
   if (a.shape() != b.shape()) {
     fail<ShapeError>("mse_loss",
                      "shapes {} and {} differ; broadcasting here would hide a mistake, so expand() one of "

@@ -3,6 +3,7 @@
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/norm.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/reduce.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/record.h>
@@ -86,6 +87,7 @@ bool accumulates(const std::optional<GradTarget>& target) { return target && tar
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps, KernelChoice kernel) {
+  if (widens({x, weight, bias})) return layer_norm(widened(x), widened(weight), widened(bias), eps, kernel);
   check_norm("layer_norm", x, weight, bias);
   const Tensor in = x.contiguous();
   const Tensor w = dense(weight);
@@ -125,6 +127,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 
 std::pair<Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor& branch, const Tensor& weight,
                                          const Tensor& bias, double eps, KernelChoice kernel) {
+  if (widens({x, branch, weight, bias})) {
+    return add_layer_norm(widened(x), widened(branch), widened(weight), widened(bias), eps, kernel);
+  }
   check_norm("add_layer_norm", x, weight, bias);
   check_same_device("add_layer_norm", x, branch);
   if (branch.shape() != x.shape()) {

@@ -2,6 +2,7 @@
 
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/comparison.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/reduce.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/record.h>
@@ -58,12 +59,14 @@ DType sum_dtype(const Tensor& x) { return is_floating(x.dtype()) ? x.dtype() : D
 }  // namespace
 
 Tensor sum(const Tensor& x, const Dims& dims, bool keepdim) {
+  if (widens({x})) return sum(widened(x), dims, keepdim);
   const Reduction r("sum", x, dims, keepdim);
   return record("sum", run_reduce(ReduceFn::sum, x, r, sum_dtype(x)), {x}, {},
                 [r](BackwardContext& ctx) { ctx.give(0, r.spread(ctx.grad())); });
 }
 
 Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
+  if (widens({x})) return mean(widened(x), dims, keepdim);
   const Tensor in = to_floating(x);
   const Reduction r("mean", in, dims, keepdim);
   return record("mean", run_reduce(ReduceFn::mean, in, r, in.dtype()), {in}, {},
@@ -71,6 +74,7 @@ Tensor mean(const Tensor& x, const Dims& dims, bool keepdim) {
 }
 
 Tensor prod(const Tensor& x, const Dims& dims, bool keepdim) {
+  if (widens({x})) return prod(widened(x), dims, keepdim);
   const Reduction r("prod", x, dims, keepdim);
   return record("prod", run_reduce(ReduceFn::prod, x, r, sum_dtype(x)), {x}, {x}, [r](BackwardContext& ctx) {
     // The derivative is the product of the other factors: the whole over the factor where none is zero, the product of
@@ -93,6 +97,7 @@ Tensor prod(const Tensor& x, const Dims& dims, bool keepdim) {
 }
 
 Tensor var(const Tensor& x, const Dims& dims, double correction, bool keepdim) {
+  if (widens({x})) return var(widened(x), dims, correction, keepdim);
   const Tensor in = to_floating(x);
   const Reduction r("var", in, dims, keepdim);
   const TensorOptions wide{compute_type(in.dtype()), in.device()};
@@ -148,6 +153,7 @@ Tensor p_norm(const Tensor& x, double p, const Reduction& r) {
 }  // namespace
 
 Tensor norm(const Tensor& x, double p, const Dims& dims, bool keepdim) {
+  if (widens({x})) return norm(widened(x), p, dims, keepdim);
   if (!(p > 0)) fail<ConfigError>("norm", "p must be positive, got {}", p);
   const Tensor in = to_floating(x);
   const Reduction r("norm", in, dims, keepdim);
@@ -170,6 +176,7 @@ Tensor norm(const Tensor& x, double p, const Dims& dims, bool keepdim) {
 }
 
 Tensor logsumexp(const Tensor& x, const Dims& dims, bool keepdim) {
+  if (widens({x})) return logsumexp(widened(x), dims, keepdim);
   const Tensor in = to_floating(x);
   const Reduction r("logsumexp", in, dims, keepdim);
   const Tensor y = run_reduce(ReduceFn::logsumexp, in, r, compute_type(in.dtype()));
@@ -223,6 +230,7 @@ Tensor scan(const Tensor& x, int dim, bool reverse) {
 }  // namespace
 
 Tensor cumsum(const Tensor& x, std::int64_t dim) {
+  if (widens({x})) return cumsum(widened(x), dim);
   const int d = wrap_dim("cumsum", dim, x.rank());
   return record("cumsum", scan(x, d, false), {x}, {},
                 [d](BackwardContext& ctx) { ctx.give(0, scan(ctx.grad(), d, true)); });

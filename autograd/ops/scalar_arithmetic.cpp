@@ -1,5 +1,6 @@
 // The forms of arithmetic.h with one tensor and one number.
 #include <trinix/autograd/ops/arithmetic.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/ops/unary_call.h>
 
@@ -21,6 +22,7 @@ Tensor div(const Tensor& a, Scalar b) { return floating_unary_call("div", UnaryF
 Tensor div(Scalar a, const Tensor& b) { return floating_unary_call("div", UnaryFn::rdiv_scalar, b, a); }
 
 Tensor pow(const Tensor& a, Scalar b) {
+  if (widens({a})) return pow(widened(a), b);
   // The powers that occur most have functions of their own, many times faster than the general one.
   const double exponent = b.to_double();
   if (exponent == 2) return floating_unary_call("pow", UnaryFn::square, a);

@@ -3,6 +3,7 @@
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/comparison.h>
 #include <trinix/autograd/ops/operands.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/reduce.h>
 #include <trinix/autograd/ops/softmax.h>
 #include <trinix/autograd/ops/unary.h>
@@ -29,6 +30,7 @@ Tensor reference(const Tensor& x, int dim, bool log) {
 }
 
 Tensor softmax(const char* op, const Tensor& x, std::int64_t dim, bool log, KernelChoice kernel) {
+  if (widens({x})) return softmax(op, widened(x), dim, log, kernel);
   check_floating(op, x);
   const int d = wrap_dim(op, dim, x.rank());
   const Tensor y = empty_like(x);

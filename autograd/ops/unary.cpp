@@ -1,6 +1,7 @@
 #include <limits>
 
 #include <trinix/autograd/ops/comparison.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/ops/unary_call.h>
 #include <trinix/autograd/record.h>
@@ -34,7 +35,31 @@ Tensor unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar 
   });
 }
 
+namespace {
+
+/// Functions that run in f32 within an Autocast scope: those that amplify rounding or leave the range of f16.
+bool needs_digits(UnaryFn fn) {
+  switch (fn) {
+    case UnaryFn::rdiv_scalar:
+    case UnaryFn::exp:
+    case UnaryFn::expm1:
+    case UnaryFn::log:
+    case UnaryFn::log1p:
+    case UnaryFn::log2:
+    case UnaryFn::reciprocal:
+    case UnaryFn::rsqrt:
+    case UnaryFn::tan:
+    case UnaryFn::softplus:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 Tensor floating_unary_call(const char* op, UnaryFn fn, const Tensor& x, Scalar a, Scalar b) {
+  if (needs_digits(fn) && widens({x})) return unary_call(op, fn, widened(x), a, b);
   return unary_call(op, fn, is_floating(x.dtype()) ? x : x.to(DType::f32), a, b);
 }
 

@@ -7,16 +7,30 @@
 
 namespace trinix::cuda {
 
-int multiprocessors(const Stream& stream) {
-  // Asked once per device: the runtime's answer takes longer than a launch.
-  static std::array<std::atomic<int>, 64> known{};
-  const int index = stream.device.index;
+namespace {
+
+/// An attribute that is never 0, per device.
+using Known = std::array<std::atomic<int>, 64>;
+
+int attribute(Known& known, cudaDeviceAttr which, int index) {
   const bool fits = index < static_cast<int>(known.size());
-  int count = fits ? known[static_cast<std::size_t>(index)].load() : 0;
-  if (count > 0) return count;
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index), "cudaDeviceGetAttribute");
-  if (fits) known[static_cast<std::size_t>(index)] = count;
-  return count;
+  int value = fits ? known[static_cast<std::size_t>(index)].load() : 0;
+  if (value > 0) return value;
+  check(cudaDeviceGetAttribute(&value, which, index), "cudaDeviceGetAttribute");
+  if (fits) known[static_cast<std::size_t>(index)] = value;
+  return value;
+}
+
+}  // namespace
+
+int multiprocessors(const Stream& stream) {
+  static Known known{};
+  return attribute(known, cudaDevAttrMultiProcessorCount, stream.device.index);
+}
+
+int shared_limit(Device device) {
+  static Known known{};
+  return attribute(known, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index);
 }
 
 }  // namespace trinix::cuda

@@ -7,7 +7,7 @@
 #include <trinix/layers/gpt.h>
 #include <trinix/optim/adamw.h>
 #include <trinix/optim/clip.h>
-#include <trinix/optim/schedule.h>
+#include <trinix/optim/decay.h>
 
 namespace trinix::nn {
 namespace {

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <gtest/gtest.h>
 
+#include <trinix/core/ops/grad_scale.h>
+#include <trinix/core/ops/moving_average.h>
 #include <trinix/optim/adamw.h>
 #include <trinix/optim/clip.h>
 
@@ -46,6 +48,44 @@ TEST(OptimizerOps, TheGradientNormSpansAllTensors) {
     }
     EXPECT_NEAR(optim::grad_norm(parameters), std::sqrt(squares), 1e-12 * std::sqrt(squares));
     note_kernels_run();
+  }
+}
+
+TEST(OptimizerOps, TheAverageMovesByItsWeight) {
+  const auto values = random_values(5003, 1), start = random_values(5003, 2);
+  for (const Device device : test_devices()) {
+    const Tensor value = from_vector(values).to(device), average = from_vector(start).to(device);
+    const MovingAverageItem item{{value.raw_data(), value.numel(), DType::f64},
+                                 {average.raw_data(), average.numel(), DType::f64}};
+    run<MovingAverage>({.items = std::span(&item, 1), .weight = 0.25}, device);
+    note_kernels_run();
+    std::vector<double> expected = start;
+    for (std::size_t i = 0; i < values.size(); ++i) expected[i] += 0.25 * (values[i] - start[i]);
+    EXPECT_LT(relative_error(average.to_doubles(), expected), 1e-15);
+  }
+}
+
+TEST(OptimizerOps, TheScaleOfALossGrowsAndBacksOff) {
+  for (const Device device : test_devices()) {
+    const Tensor scale = from_vector<float>({8, 0.125F}).to(device), counts = zeros({2}, {DType::i64, device});
+    const auto after = [&](double norm) {
+      const Tensor n = full({}, norm, {DType::f64, device});
+      run<GradScale>({.norm = n.raw(),
+                      .scale = scale.raw(),
+                      .counts = counts.raw(),
+                      .rule = {.growth = 4, .backoff = 0.25, .interval = 2}},
+                     device);
+      note_kernels_run();
+      auto all = scale.to_doubles();
+      for (const std::int64_t count : counts.to_vector<std::int64_t>()) all.push_back(static_cast<double>(count));
+      return all;
+    };
+    using Numbers = std::vector<double>;
+    EXPECT_EQ(after(1), (Numbers{8, 0.125, 1, 0}));
+    EXPECT_EQ(after(INFINITY), (Numbers{2, 0.5, 0, 1}));
+    EXPECT_EQ(after(NAN), (Numbers{0.5, 2, 0, 2}));
+    EXPECT_EQ(after(0), (Numbers{0.5, 2, 1, 0}));
+    EXPECT_EQ(after(1e300), (Numbers{2, 0.5, 0, 0}));
   }
 }
 

@@ -76,7 +76,17 @@ void verify_file(const std::filesystem::path& path, const Json& entry) {
 Json schedule_json(const optim::ScheduleState& schedule) {
   Json values = Json::object();
   for (const auto& [name, value] : schedule.values) values[name] = value;
-  return {{"kind", schedule.kind}, {"values", values}};
+  Json json = {{"kind", schedule.kind}, {"values", values}};
+  for (const optim::ScheduleState& part : schedule.parts) json["parts"].push_back(schedule_json(part));
+  return json;
+}
+
+optim::ScheduleState schedule_from_json(const Json& json) {
+  optim::ScheduleState schedule{json.at("kind").get<std::string>()};
+  for (const auto& [name, value] : json.at("values").items()) schedule.values.emplace_back(name, value.get<double>());
+  if (!json.contains("parts")) return schedule;
+  for (const Json& part : json.at("parts")) schedule.parts.push_back(schedule_from_json(part));
+  return schedule;
 }
 
 Json state_json(const TrainerState& s) {
@@ -105,10 +115,7 @@ TrainerState state_from_json(const Json& j, const std::string& source) {
   s.data_position = j.at("data_position").get<std::uint64_t>();
   s.generator.seed = j.at("generator").at("seed").get<std::uint64_t>();
   s.generator.offset = j.at("generator").at("offset").get<std::uint64_t>();
-  s.schedule.kind = j.at("schedule").at("kind").get<std::string>();
-  for (const auto& [name, value] : j.at("schedule").at("values").items()) {
-    s.schedule.values.emplace_back(name, value.get<double>());
-  }
+  s.schedule = schedule_from_json(j.at("schedule"));
   s.elapsed_s = j.at("elapsed_s").get<double>();
   s.vocab_size = j.at("vocab_size").get<std::int64_t>();
   if (j.contains("best_validation_loss")) s.best_validation_loss = j.at("best_validation_loss").get<double>();

@@ -12,7 +12,7 @@
 #include <trinix/layers/generate.h>
 #include <trinix/layers/gpt.h>
 #include <trinix/optim/adamw.h>
-#include <trinix/optim/schedule.h>
+#include <trinix/optim/decay.h>
 #include <trinix/tools/lib/atomic_dir.h>
 #include <trinix/tools/lib/checkpoint.h>
 #include <trinix/tools/lib/checkpoint_saver.h>

@@ -1,11 +1,8 @@
 #include <atomic>
 
-#include <trinix/backends/cpu/attention/attention.h>
-#include <trinix/backends/cpu/attention/tile_product.h>
+#include <trinix/backends/cpu/attention/backward_pair.h>
 #include <trinix/backends/cpu/gemm/workspace.h>
 #include <trinix/backends/cpu/parallel.h>
-#include <trinix/backends/cpu/random_bits.h>
-#include <trinix/core/ops/dropout.h>
 
 // One task per key head. It goes over blocks of keys and, within, over blocks of queries, so that the sums for dk and
 // dv of a block stay in the cache; the sums for dq are kept for the whole head. Probabilities are recomputed from lse,
@@ -17,279 +14,183 @@ namespace {
 
 using namespace internal;
 
-constexpr std::int64_t kQueries = 64;        // of a block
-constexpr std::int64_t kKeys = 128;          // of a block
-constexpr std::int64_t kPitch = kKeys + 16;  // a power of two would map rows onto the same cache lines
-constexpr std::int64_t kTransposedPitch = kQueries + 16;
-constexpr std::int64_t kPanel = kTileColumns<float>;
+constexpr std::int64_t kTransposedPitch = kPairQueries + 16;
 
 /// What a thread needs for one key head.
-struct Scratch {
-  Scratch(const AttentionShape& s, void* memory)
-      : padded(round_up(s.depth, kLanes)), value_padded(round_up(s.value_depth, kLanes)) {
+class Scratch {
+ public:
+  Scratch(const AttentionShape& s, bool masked, void* memory) : Scratch(s) {
     Arena arena(memory);
-    lay_out(s, [&](float*& piece, std::int64_t count) { piece = arena.take(count); });
-    bits = reinterpret_cast<std::uint32_t*>(random);
+    lay_out(s, masked, [&](float*& piece, std::int64_t count) { piece = arena.take(count); });
   }
-  static std::int64_t elements(const AttentionShape& s) {
-    Scratch sizes;
-    sizes.padded = round_up(s.depth, kLanes);
-    sizes.value_padded = round_up(s.value_depth, kLanes);
+  static std::int64_t elements(const AttentionShape& s, bool masked) {
+    Scratch sizes(s);
     std::int64_t total = 0;
-    sizes.lay_out(s, [&](float*&, std::int64_t count) { total += Arena::rounded(count); });
+    sizes.lay_out(s, masked, [&](float*&, std::int64_t count) { total += Arena::rounded(count); });
     return total;
   }
 
-  std::int64_t padded = 0, value_padded = 0;                      ///< components, rounded up to vectors
+  std::int64_t padded, value_padded;                              ///< components, rounded up to vectors
   float *keys = nullptr, *keys_t = nullptr, *values_t = nullptr;  ///< of the head: by position, by component
   float *dk = nullptr, *dv = nullptr, *dq = nullptr;              ///< sums, by position
-  float *lse = nullptr, *delta = nullptr;                         ///< of each query; lse to the base 2
-  float *queries = nullptr, *queries_t = nullptr, *dout = nullptr, *dout_t = nullptr;  ///< of a block
-  float *p = nullptr, *ds = nullptr, *ds_t = nullptr;                                  ///< of a pair of blocks
-  float* random = nullptr;
-  std::uint32_t* bits = nullptr;
+  float *lse = nullptr, *delta = nullptr;                         ///< of each query
+  float *queries = nullptr, *ds_t = nullptr;                      ///< of a block and of a pair
+  PairScratch pair;
+  float *key_strays = nullptr, *query_strays = nullptr, *dout_strays = nullptr, *stray = nullptr;  ///< for StrayRows
 
  private:
-  Scratch() = default;
+  explicit Scratch(const AttentionShape& s)
+      : padded(round_up(s.depth, kLanes)), value_padded(round_up(s.value_depth, kLanes)) {}
   template <class Take>
-  void lay_out(const AttentionShape& s, Take&& take) {
+  void lay_out(const AttentionShape& s, bool masked, Take&& take) {
     take(keys, s.keys * padded);
-    take(keys_t, round_up(s.keys, kPanel) * s.depth);
-    take(values_t, round_up(s.keys, kPanel) * s.value_depth);
+    take(keys_t, round_up(s.keys, kPairPanel) * s.depth);
+    take(values_t, round_up(s.keys, kPairPanel) * s.value_depth);
     take(dk, s.keys * padded);
     take(dv, s.keys * value_padded);
     take(dq, s.queries * padded);
     take(lse, s.queries);
     take(delta, s.queries);
-    take(queries, kQueries * padded);
-    take(queries_t, kQueries * s.depth);
-    take(dout, kQueries * value_padded);
-    take(dout_t, kQueries * value_padded);
-    take(p, kQueries * kPitch);
-    take(ds, kQueries * kPitch);
-    take(ds_t, kKeys * kTransposedPitch);
-    take(random, kQueries * kKeys);
+    take(queries, kPairQueries * padded);
+    take(ds_t, kPairKeys * kTransposedPitch);
+    take(key_strays, s.keys);
+    take(query_strays, kPairQueries);
+    take(dout_strays, kPairQueries);
+    take(stray, std::max(padded, value_padded));
+    pair.lay_out(s, masked, take);
   }
-};
-
-/// A pair of blocks: queries [i0, i0 + rows) and keys [j0, j0 + cols) of query head h.
-struct Pair {
-  std::int64_t b, h, i0, rows, j0, cols;
 };
 
 class BlockedBackward {
  public:
-  explicit BlockedBackward(const Attention::Backward& args)
-      : args_(args),
-        shape_(args.in),
-        scale_(static_cast<float>(args.in.scale)),
-        threshold_(dropout_threshold(args.in.dropout)),
-        drop_scale_(static_cast<float>(dropout_scale(args.in.dropout))) {}
+  explicit BlockedBackward(const Attention::Backward& args) : args_(args), pairs_(args), shape_(pairs_.shape()) {}
 
   void run() {
-    const std::int64_t tasks = shape_.batch * shape_.key_heads;
-    const double flops = 4.0 * static_cast<double>(shape_.batch * shape_.heads * shape_.queries) *
+    const std::int64_t tasks = shape_.sequences * shape_.key_heads;
+    const double flops = 4.0 * static_cast<double>(shape_.sequences * shape_.heads * shape_.queries) *
                          static_cast<double>(shape_.keys * (shape_.depth + shape_.value_depth));
     const int threads = static_cast<int>(
         std::min<std::int64_t>(threads_for(static_cast<std::int64_t>(flops), std::int64_t{1} << 20), tasks));
-    const std::int64_t slice = Scratch::elements(shape_);
+    const std::int64_t slice = Scratch::elements(shape_, pairs_.has_mask());
     auto* memory = static_cast<float*>(thread_workspace(sizeof(float) * static_cast<std::size_t>(slice * threads)));
     std::atomic<std::int64_t> next{0};
     team(threads, [&](int t, int) {
-      const Scratch scratch(shape_, memory + t * slice);
+      const Scratch scratch(shape_, pairs_.has_mask(), memory + t * slice);
       for (std::int64_t task = next++; task < tasks; task = next++) {
-        differentiate(task / shape_.key_heads, task % shape_.key_heads, scratch);
+        differentiate(shape_.sequence(task / shape_.key_heads), task % shape_.key_heads, scratch);
       }
     });
   }
 
  private:
-  void differentiate(std::int64_t b, std::int64_t hk, const Scratch& s) const {
-    const HeadRows keys = head_of(args_.in.k, b, hk);
-    pack_components(keys, 0, shape_.keys, shape_.depth, s.padded, s.keys);
-    pack_positions(keys, 0, shape_.keys, shape_.keys, shape_.depth, kPanel, s.keys_t);
-    pack_positions(head_of(args_.in.v, b, hk), 0, shape_.keys, shape_.keys, shape_.value_depth, kPanel, s.values_t);
-    std::fill(s.dk, s.dk + shape_.keys * s.padded, 0.0F);
-    std::fill(s.dv, s.dv + shape_.keys * s.value_padded, 0.0F);
-    for (std::int64_t h = hk * shape_.group; h < (hk + 1) * shape_.group; ++h) differentiate_head(b, h, s);
-    for (std::int64_t j = 0; j < shape_.keys; ++j) {
-      if (args_.dk.defined) store_position(args_.dk, b, j, hk, s.dk + j * s.padded, 1);
-      if (args_.dv.defined) store_position(args_.dv, b, j, hk, s.dv + j * s.value_padded, 1);
+  void differentiate(const AttentionSequence& sequence, std::int64_t hk, const Scratch& s) const {
+    StrayRows strays(s.key_strays);
+    if (sequence.keys > 0) {
+      const HeadRows keys = head_of(args_.in.k, sequence.batch, hk, sequence.first_key);
+      const HeadRows values = head_of(args_.in.v, sequence.batch, hk, sequence.first_key);
+      pack_components(keys, 0, sequence.keys, shape_.depth, s.padded, s.keys);
+      strays.take_out(s.keys, 0, sequence.keys, s.padded);
+      pack_positions(keys, 0, sequence.keys, sequence.keys, shape_.depth, kPairPanel, s.keys_t);
+      pack_positions(values, 0, sequence.keys, sequence.keys, shape_.value_depth, kPairPanel, s.values_t);
+    }
+    std::fill(s.dk, s.dk + sequence.keys * s.padded, 0.0F);
+    std::fill(s.dv, s.dv + sequence.keys * s.value_padded, 0.0F);
+    for (std::int64_t h = hk * shape_.group; h < (hk + 1) * shape_.group; ++h) {
+      differentiate_head(sequence, h, strays, s);
+    }
+    for (std::int64_t j = 0; j < sequence.keys; ++j) {
+      const std::int64_t at = sequence.first_key + j;
+      if (args_.dk.defined) store_position(args_.dk, sequence.batch, at, hk, s.dk + j * s.padded, 1);
+      if (args_.dv.defined) store_position(args_.dv, sequence.batch, at, hk, s.dv + j * s.value_padded, 1);
     }
   }
 
-  void differentiate_head(std::int64_t b, std::int64_t h, const Scratch& s) const {
-    prepare_queries(b, h, s);
-    std::fill(s.dq, s.dq + shape_.queries * s.padded, 0.0F);
-    for (std::int64_t j0 = 0; j0 < shape_.keys; j0 += kKeys) {
-      const std::int64_t cols = std::min(kKeys, shape_.keys - j0);
-      for (std::int64_t i0 = 0; i0 < shape_.queries; i0 += kQueries) {
-        const std::int64_t rows = std::min(kQueries, shape_.queries - i0);
-        const std::int64_t seen = std::min(shape_.visible(i0 + rows - 1) - j0, cols);
-        if (seen > 0) add_pair({b, h, i0, rows, j0, seen}, s);
+  void differentiate_head(const AttentionSequence& sequence, std::int64_t h, const StrayRows& strays,
+                          const Scratch& s) const {
+    for (std::int64_t i0 = 0; i0 < sequence.queries; i0 += kPairQueries) {
+      const std::int64_t rows = std::min(kPairQueries, sequence.queries - i0);
+      pairs_.prepare(sequence, h, i0, rows, s.pair, s.lse + i0, s.delta + i0);
+    }
+    std::fill(s.dq, s.dq + sequence.queries * s.padded, 0.0F);
+    for (std::int64_t j0 = 0; j0 < sequence.keys; j0 += kPairKeys) {
+      for (std::int64_t i0 = 0; i0 < sequence.queries; i0 += kPairQueries) {
+        for_each_pair(sequence, h, i0, j0, j0 + kPairKeys, [&](const Pair& pair) { add_pair(pair, strays, s); });
       }
     }
     if (!args_.dq.defined) return;
-    for (std::int64_t i = 0; i < shape_.queries; ++i) store_position(args_.dq, b, i, h, s.dq + i * s.padded, 1);
-  }
-
-  /// lse to the base 2, and delta = dout . out.
-  void prepare_queries(std::int64_t b, std::int64_t h, const Scratch& s) const {
-    const float* lse = args_.lse.as<float>() + (b * shape_.heads + h) * shape_.queries;
-    for (std::int64_t i = 0; i < shape_.queries; ++i) s.lse[i] = lse[i] * kLog2E;
-    const HeadRows out = head_of(args_.out, b, h);
-    const HeadRows dout = head_of(args_.dout, b, h);
-    for (std::int64_t i0 = 0; i0 < shape_.queries; i0 += kQueries) {
-      const std::int64_t rows = std::min(kQueries, shape_.queries - i0);
-      pack_components(dout, i0, rows, shape_.value_depth, s.value_padded, s.dout);
-      pack_components(out, i0, rows, shape_.value_depth, s.value_padded, s.dout_t);  // free until the pairs come
-      for (std::int64_t r = 0; r < rows; ++r) {
-        Lanes total = {};
-        for (std::int64_t c = 0; c < s.value_padded; c += kLanes) {
-          total += load(s.dout_t + r * s.value_padded + c) * load(s.dout + r * s.value_padded + c);
-        }
-        s.delta[i0 + r] = horizontal_sum<float>(total);
-      }
+    for (std::int64_t i = 0; i < sequence.queries; ++i) {
+      store_position(args_.dq, sequence.batch, sequence.first_query + i, h, s.dq + i * s.padded, 1);
     }
   }
 
-  /// The first row of the pair that sees key j0 + col.
-  [[nodiscard]] std::int64_t first_row(const Pair& pair, std::int64_t col) const {
-    if (!shape_.causal) return 0;
-    return std::clamp<std::int64_t>(pair.j0 + col - (shape_.keys - shape_.queries) - pair.i0, 0, pair.rows);
-  }
-  /// How many keys of the pair row `row` sees.
-  [[nodiscard]] std::int64_t seen_by(const Pair& pair, std::int64_t row) const {
-    return std::clamp<std::int64_t>(shape_.visible(pair.i0 + row) - pair.j0, 0, pair.cols);
-  }
-
-  void add_pair(const Pair& pair, const Scratch& s) const {
-    const HeadRows q = head_of(args_.in.q, pair.b, pair.h);
-    const HeadRows dout = head_of(args_.dout, pair.b, pair.h);
-    pack_components(q, pair.i0, pair.rows, shape_.depth, s.padded, s.queries);
-    pack_positions(q, pair.i0, pair.rows, shape_.queries, shape_.depth, kQueries, s.queries_t);
-    pack_components(dout, pair.i0, pair.rows, shape_.value_depth, s.value_padded, s.dout);
-    pack_positions(dout, pair.i0, pair.rows, shape_.queries, shape_.value_depth, kQueries, s.dout_t);
-    score_product(pair, s.queries_t, s.keys_t, shape_.depth, scale_ * kLog2E, s.p);
-    score_product(pair, s.dout_t, s.values_t, shape_.value_depth, 1, s.ds);
-    softmax_backward(pair, s);
+  void add_pair(const Pair& pair, const StrayRows& key_strays, const Scratch& s) const {
+    if (!pairs_.recompute(pair, s.keys_t + pair.j0 * shape_.depth, s.values_t + pair.j0 * shape_.value_depth,
+                          s.lse + pair.i0, s.delta + pair.i0, s.pair)) {
+      return;
+    }
+    const AttentionSequence& sequence = pair.sequence;
     if (args_.dv.defined) {
-      add_to_keys(pair, s.p, s.dout, s.value_padded, 1, s.dv + pair.j0 * s.value_padded);
+      const HeadRows dout = head_of(args_.dout, sequence.batch, pair.h, sequence.first_query);
+      const Rows rows{dout, shape_.value_depth, s.value_padded, s.pair.dout, s.dout_strays, s.stray};
+      add_to_keys(pair, s.pair.p, rows, 1, s.dv + pair.j0 * s.value_padded);
     }
-    if (args_.dk.defined) add_to_keys(pair, s.ds, s.queries, s.padded, scale_, s.dk + pair.j0 * s.padded);
-    if (args_.dq.defined) add_to_queries(pair, s);
+    if (args_.dk.defined) {
+      const HeadRows query = head_of(args_.in.q, sequence.batch, pair.h, sequence.first_query);
+      const Rows rows{query, shape_.depth, s.padded, s.queries, s.query_strays, s.stray};
+      add_to_keys(pair, s.pair.ds, rows, pairs_.scale(), s.dk + pair.j0 * s.padded);
+    }
+    if (args_.dq.defined) add_to_queries(pair, key_strays, s);
   }
 
-  /// c = alpha (positions of a) (positions of b)^T where anything is visible.
-  void score_product(const Pair& pair, const float* a, const float* b, std::int64_t depth, float alpha,
-                     float* c) const {
-    const std::int64_t tile_rows = balanced_tile_rows(pair.rows);
-    multiply({.rows = pair.rows,
-              .cols = pair.cols,
-              .tile_rows = tile_rows,
-              .a = a,
-              .a_step = kQueries,
-              .a_panel = tile_rows,
-              .b = b + pair.j0 * depth,
-              .b_step = kPanel,
-              .b_panel = kPanel * depth,
-              .c = c,
-              .c_step = kPitch,
-              .alpha = alpha},
-             [&](std::int64_t row, std::int64_t rows, std::int64_t col, std::int64_t) {
-               return col < seen_by(pair, row + rows - 1) ? Steps{0, depth} : Steps{1, 0};
-             });
-  }
-
-  /// From scores and dp to p and ds, 0 where masked. Beyond what a row sees, one more vector is cleared, because the
-  /// tiles of the products that follow take neighbouring rows and keys together.
-  void softmax_backward(const Pair& pair, const Scratch& s) const {
-    const bool drops = args_.in.dropout > 0;
-    const std::int64_t bits_pitch = drops ? draw(pair, s.bits) : 0;
-    for (std::int64_t r = 0; r < pair.rows; ++r) {
-      float* p_row = s.p + r * kPitch;
-      float* ds_row = s.ds + r * kPitch;
-      const std::int64_t seen = seen_by(pair, r);
-      const float lse = s.lse[pair.i0 + r];
-      const float delta = s.delta[pair.i0 + r];
-      const std::uint32_t* bits = s.bits + r * bits_pitch;
-      std::int64_t c = 0;
-      for (; c < seen; c += kLanes) {
-        Lanes p = exp2(load(p_row + c) - lse);
-        Lanes dp = load(ds_row + c);
-        if (c + kLanes > seen) {
-          const LaneInts sees = lane_numbers() < static_cast<std::int32_t>(seen - c);
-          p = select(sees, p, Lanes{});
-          dp = select(sees, dp, Lanes{});
-        }
-        if (drops) {
-          const Lanes keep = kept(bits + c);
-          store(p_row + c, p * keep);
-          dp *= keep;
-        } else {
-          store(p_row + c, p);
-        }
-        store(ds_row + c, p * (dp - delta));
-      }
-      if (c < kPitch) {
-        store(p_row + c, Lanes{});
-        store(ds_row + c, Lanes{});
-      }
-    }
-  }
-
-  /// Random bits for the pair; returns the distance between its rows.
-  std::int64_t draw(const Pair& pair, std::uint32_t* bits) const {
-    const std::int64_t row_numbers = 4 * shape_.random_blocks();
-    const std::int64_t first = 4 * shape_.random_row(pair.b, pair.h, pair.i0);
-    if (row_numbers <= kKeys) {  // whole rows, which follow each other
-      random_bits(args_.in.random, first, pair.rows * row_numbers, bits);
-      return row_numbers;
-    }
-    for (std::int64_t r = 0; r < pair.rows; ++r) {
-      random_bits(args_.in.random, first + r * row_numbers + pair.j0, seen_by(pair, r), bits + r * kKeys);
-    }
-    return kKeys;
-  }
-
-  /// 1 / (1 - p) for the values kept, else 0: dropout_keeps() on a vector.
-  [[nodiscard]] Lanes kept(const std::uint32_t* bits) const {
-    const LaneInts keeps = load(bits) >= threshold_;
-    return select(keeps, broadcast(drop_scale_), Lanes{});
-  }
+  /// The queries' side of a sum over queries, and where a block of it is packed.
+  struct Rows {
+    HeadRows head;
+    std::int64_t depth, padded;
+    float *packed, *strays, *stray;
+  };
 
   /// sums[key] += alpha sum over queries of weights[query][key] rows[query].
-  void add_to_keys(const Pair& pair, const float* weights, const float* rows, std::int64_t padded, float alpha,
-                   float* sums) const {
+  void add_to_keys(const Pair& pair, const float* weights, const Rows& rows, float alpha, float* sums) const {
+    pack_components(rows.head, pair.i0, pair.rows, rows.depth, rows.padded, rows.packed);
+    StrayRows strays(rows.strays);
+    strays.take_out(rows.packed, pair.i0, pair.rows, rows.padded);
     const std::int64_t tile_rows = balanced_tile_rows(pair.cols);
     multiply({.rows = pair.cols,
-              .cols = padded,
+              .cols = rows.padded,
               .tile_rows = tile_rows,
               .a = weights,
-              .a_step = kPitch,
+              .a_step = kPairPitch,
               .a_panel = tile_rows,
-              .b = rows,
-              .b_step = padded,
+              .b = rows.packed,
+              .b_step = rows.padded,
               .c = sums,
-              .c_step = padded,
+              .c_step = rows.padded,
               .alpha = alpha,
               .accumulate = true},
-             [&](std::int64_t col, auto...) {
-               return Steps{first_row(pair, col), pair.rows};
+             [&](std::int64_t col, std::int64_t cols, auto...) {
+               return Steps{pair.first_row(col), pair.row_end(col + cols)};
              });
+    if (strays.empty()) return;
+    strays.add(rows.head, pair.i0, pair.i0 + pair.rows, pair.cols, rows.depth, rows.padded, alpha, rows.stray, sums,
+               [&](std::int64_t col, std::int64_t row) {
+                 return pair.in_band(row, col) ? weights[row * kPairPitch + col] : 0.0F;
+               });
   }
 
-  void add_to_queries(const Pair& pair, const Scratch& s) const {
+  void add_to_queries(const Pair& pair, const StrayRows& strays, const Scratch& s) const {
     for (std::int64_t c = 0; c < pair.cols; c += kLanes) {
       for (std::int64_t r = 0; r < pair.rows; r += kLanes) {
         Lanes square[kLanes];
-        unrolled<kLanes>([&](auto i) __attribute__((always_inline)) { square[i] = load(s.ds + (r + i) * kPitch + c); });
+        unrolled<kLanes>([&](auto i) __attribute__((always_inline)) {
+          square[i] = load(s.pair.ds + (r + i) * kPairPitch + c);
+        });
         transpose<float>(square);
         unrolled<kLanes>([&](auto i) __attribute__((always_inline)) {
           store(s.ds_t + (c + i) * kTransposedPitch + r, square[i]);
         });
       }
     }
+    float* sums = s.dq + pair.i0 * s.padded;
     const std::int64_t tile_rows = balanced_tile_rows(pair.rows);
     multiply({.rows = pair.rows,
               .cols = s.padded,
@@ -299,20 +200,25 @@ class BlockedBackward {
               .a_panel = tile_rows,
               .b = s.keys + pair.j0 * s.padded,
               .b_step = s.padded,
-              .c = s.dq + pair.i0 * s.padded,
+              .c = sums,
               .c_step = s.padded,
-              .alpha = scale_,
+              .alpha = pairs_.scale(),
               .accumulate = true},
              [&](std::int64_t row, std::int64_t rows, auto...) {
-               return Steps{0, seen_by(pair, row + rows - 1)};
+               return Steps{pair.begin(row), std::max(pair.begin(row), pair.end(row + rows - 1))};
              });
+    if (strays.empty()) return;
+    const AttentionSequence& sequence = pair.sequence;
+    const HeadRows key = head_of(args_.in.k, sequence.batch, pair.h / shape_.group, sequence.first_key);
+    strays.add(key, pair.j0, pair.j0 + pair.cols, pair.rows, shape_.depth, s.padded, pairs_.scale(), s.stray, sums,
+               [&](std::int64_t row, std::int64_t col) {
+                 return pair.in_band(row, col) ? s.pair.ds[row * kPairPitch + col] : 0.0F;
+               });
   }
 
   const Attention::Backward& args_;
-  AttentionShape shape_;
-  float scale_;
-  std::uint32_t threshold_;
-  float drop_scale_;
+  PairBackward pairs_;
+  const AttentionShape& shape_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include <trinix/backends/cpu/attention/attention.h>
+#include <trinix/backends/cpu/attention/bias.h>
 #include <trinix/backends/cpu/attention/tile_product.h>
 #include <trinix/backends/cpu/gemm/workspace.h>
 #include <trinix/backends/cpu/parallel.h>
@@ -27,7 +28,8 @@ class FewQueries {
   explicit FewQueries(const Attention::Forward& args)
       : args_(args),
         shape_(args.in),
-        key_heads_(shape_.batch * shape_.key_heads),
+        bias_(args.in),
+        key_heads_(shape_.sequences * shape_.key_heads),
         padded_depth_(round_up(shape_.depth, kLanes)),
         padded_(round_up(shape_.value_depth, kLanes)),
         rows_(shape_.group * shape_.queries) {
@@ -41,7 +43,8 @@ class FewQueries {
   void run() {
     // By task and row: output, then maximum and sum. By thread: queries and scores.
     const std::int64_t results = Arena::rounded(padded_) + Arena::rounded(2);
-    const std::int64_t own = Arena::rounded(rows_ * padded_depth_) + Arena::rounded(shape_.keys);
+    const std::int64_t scores = Arena::rounded(shape_.keys + kLanes);
+    const std::int64_t own = Arena::rounded(rows_ * padded_depth_) + (bias_.has_mask() ? 2 : 1) * scores;
     const std::int64_t total = tasks_ * rows_ * results + threads_ * own;
     auto* memory = static_cast<float*>(thread_workspace(sizeof(float) * static_cast<std::size_t>(total)));
     const auto out_of = [&](std::int64_t task, std::int64_t row) { return memory + (task * rows_ + row) * results; };
@@ -50,55 +53,80 @@ class FewQueries {
     };
     team(threads_, [&](int t, int members) {
       float* queries = memory + tasks_ * rows_ * results + t * own;
-      float* scores = queries + Arena::rounded(rows_ * padded_depth_);
+      const Row row{queries + Arena::rounded(rows_ * padded_depth_), scores};
       for (std::int64_t task = tasks_ * t / members; task < tasks_ * (t + 1) / members; ++task) {
-        const std::int64_t b = task / parts_ / shape_.key_heads;
+        const AttentionSequence sequence = shape_.sequence(task / parts_ / shape_.key_heads);
         const std::int64_t hk = task / parts_ % shape_.key_heads;
         const std::int64_t part = task % parts_;
         for (std::int64_t g = 0; g < shape_.group; ++g) {
-          pack_components(head_of(args_.in.q, b, hk * shape_.group + g), 0, shape_.queries, shape_.depth, padded_depth_,
-                          queries + g * shape_.queries * padded_depth_);
+          const HeadRows query = head_of(args_.in.q, sequence.batch, hk * shape_.group + g, sequence.first_query);
+          pack_components(query, 0, sequence.queries, shape_.depth, padded_depth_,
+                          queries + g * sequence.queries * padded_depth_);
         }
-        for (std::int64_t row = 0; row < rows_; ++row) {
-          const std::int64_t seen = shape_.visible(row % shape_.queries);
-          const std::int64_t begin = std::min(shape_.keys * part / parts_, seen);
-          const std::int64_t end = std::min(shape_.keys * (part + 1) / parts_, seen);
-          *part_of(task, row) = attend(b, hk, queries + row * padded_depth_, begin, end, scores, out_of(task, row));
+        for (std::int64_t r = 0; r < shape_.group * sequence.queries; ++r) {
+          const std::int64_t i = r % sequence.queries;
+          const std::int64_t begin = sequence.begin(i);
+          const std::int64_t seen = std::max<std::int64_t>(sequence.end(i) - begin, 0);
+          *part_of(task, r) = attend(sequence, hk, r, queries + r * padded_depth_, begin + seen * part / parts_,
+                                     begin + seen * (part + 1) / parts_, row, out_of(task, r));
         }
       }
     });
     for (std::int64_t head = 0; head < key_heads_; ++head) {
-      for (std::int64_t row = 0; row < rows_; ++row) join(head, row, out_of, part_of);
+      const std::int64_t rows = shape_.group * shape_.sequence(head / shape_.key_heads).queries;
+      for (std::int64_t row = 0; row < rows; ++row) join(head, row, out_of, part_of);
     }
   }
 
  private:
-  /// One query against keys [begin, end).
-  Part attend(std::int64_t b, std::int64_t hk, const float* query, std::int64_t begin, std::int64_t end, float* scores,
-              float* out) const {
-    const HeadRows keys = head_of(args_.in.k, b, hk);
-    const HeadRows values = head_of(args_.in.v, b, hk);
-    const float scale = static_cast<float>(args_.in.scale) * kLog2E;
-    float max = -std::numeric_limits<float>::max() / 2;
-    for (std::int64_t j = begin; j < end; ++j) {
-      const T* key = static_cast<const T*>(keys.data) + j * keys.row;
-      const float score = scale * dot(query, key, keys.col);
-      scores[j - begin] = score;
-      max = score > max ? score : max;
+  /// Scores of one query, and behind them its row of the mask.
+  struct Row {
+    float* scores;
+    std::int64_t pitch;
+    [[nodiscard]] float* mask() const { return scores + pitch; }
+  };
+
+  /// One query, number `r` of those that share the key head, against keys [begin, end).
+  Part attend(const AttentionSequence& sequence, std::int64_t hk, std::int64_t r, const float* query,
+              std::int64_t begin, std::int64_t end, const Row& row, float* out) const {
+    const HeadRows keys = head_of(args_.in.k, sequence.batch, hk, sequence.first_key);
+    const HeadRows values = head_of(args_.in.v, sequence.batch, hk, sequence.first_key);
+    const auto scale = static_cast<float>(args_.in.scale);
+    const std::int64_t count = end - begin;
+    for (std::int64_t j = 0; j < count; ++j) {
+      row.scores[j] = scale * dot(query, static_cast<const T*>(keys.data) + (begin + j) * keys.row, keys.col);
     }
+    if (bias_.any())
+      add_bias(sequence, hk * shape_.group + r / sequence.queries, r % sequence.queries, begin, count, row);
+    float max = -std::numeric_limits<float>::max() / 2;
+    for (std::int64_t j = 0; j < count; ++j) max = row.scores[j] > max ? row.scores[j] : max;
     std::fill(out, out + padded_, 0.0F);
     float sum = 0;
-    for (std::int64_t at = 0; at < end - begin; at += kLanes) {
-      const std::int64_t n = std::min<std::int64_t>(kLanes, end - begin - at);
+    for (std::int64_t at = 0; at < count; at += kLanes) {
+      const std::int64_t n = std::min<std::int64_t>(kLanes, count - at);
       float p[kLanes];
-      for (std::int64_t l = 0; l < kLanes; ++l) p[l] = l < n ? scores[at + l] - max : kMinusInfinity;
-      store(p, exp2(load(p)));
+      for (std::int64_t l = 0; l < kLanes; ++l) p[l] = l < n ? row.scores[at + l] : kMinusInfinity;
+      store(p, exp_difference(load(p), broadcast(max)));
       for (std::int64_t l = 0; l < n; ++l) {
+        if (row.scores[at + l] == kMinusInfinity) continue;  // a hidden value may be NaN
         sum += p[l];
         add(out, static_cast<const T*>(values.data) + (begin + at + l) * values.row, values.col, p[l]);
       }
     }
     return {max, sum};
+  }
+
+  /// Adds ALiBi and mask to the scores of `count` keys from `begin`.
+  void add_bias(const AttentionSequence& sequence, std::int64_t h, std::int64_t i, std::int64_t begin,
+                std::int64_t count, const Row& row) const {
+    const float slope = bias_.slope(sequence, h);
+    if (bias_.has_mask()) bias_.pack_rows(sequence, h, i, 1, begin, count, round_up(count, kLanes), row.mask());
+    for (std::int64_t j = 0; j < count; j += kLanes) {
+      const Lanes away = lane_floats() - static_cast<float>(i + sequence.offset - begin - j);
+      Lanes score = load(row.scores + j) - maximum(away, -away) * slope;
+      if (bias_.has_mask()) score = AttentionBias::add(score, load(row.mask() + j));
+      store(row.scores + j, score);
+    }
   }
 
   float dot(const float* query, const T* key, std::int64_t step) const {
@@ -134,22 +162,23 @@ class FewQueries {
     float sum = 0;
     for (std::int64_t p = 0; p < parts_; ++p) {
       const Part part = *part_of(first + p, row);
-      const float weight = std::exp2(part.max - max);
+      const float weight = std::exp(part.max - max);
       const float* from = out_of(first + p, row);
       sum += weight * part.sum;
       for (std::int64_t c = 0; c < padded_; ++c) out[c] = weight * from[c] + (p == 0 ? 0.0F : out[c]);
     }
-    const std::int64_t b = head / shape_.key_heads;
-    const std::int64_t h = head % shape_.key_heads * shape_.group + row / shape_.queries;
-    const std::int64_t i = row % shape_.queries;
-    args_.lse.as<float>()[(b * shape_.heads + h) * shape_.queries + i] = max * kLn2 + std::log(sum);
-    store_position<T>(args_.out, b, i, h, out, sum == 0.0F ? 0.0F : 1 / sum);
+    const AttentionSequence sequence = shape_.sequence(head / shape_.key_heads);
+    const std::int64_t h = head % shape_.key_heads * shape_.group + row / sequence.queries;
+    const std::int64_t i = row % sequence.queries;
+    args_.lse.as<float>()[shape_.lse_row(sequence, h, i)] = max + std::log(sum);
+    store_position<T>(args_.out, sequence.batch, sequence.first_query + i, h, out, sum == 0.0F ? 0.0F : 1 / sum);
   }
 
   const Attention::Forward& args_;
   AttentionShape shape_;
+  AttentionBias bias_;
   std::int64_t key_heads_, padded_depth_, padded_;
-  std::int64_t rows_;  ///< queries that share a key head
+  std::int64_t rows_;  ///< queries that share a key head, at most
   std::int64_t parts_ = 1, tasks_ = 1;
   int threads_ = 1;
 };

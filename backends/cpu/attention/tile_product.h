@@ -62,8 +62,10 @@ struct HeadRows {
   std::int64_t row;  ///< elements between positions
   std::int64_t col;  ///< elements between components
 };
-inline HeadRows head_of(const View& v, std::int64_t b, std::int64_t h) {
-  return {advance(v.data, b * v.strides[0] + h * v.strides[2], v.dtype), v.dtype, v.strides[1], v.strides[3]};
+/// From position `first` on.
+inline HeadRows head_of(const View& v, std::int64_t b, std::int64_t h, std::int64_t first = 0) {
+  return {advance(v.data, b * v.strides[0] + first * v.strides[1] + h * v.strides[2], v.dtype), v.dtype, v.strides[1],
+          v.strides[3]};
 }
 
 /// Positions [first, first + count) as panels of `width` positions stored component by component, zero beyond `count`;

@@ -3,11 +3,9 @@
 
 namespace trinix::cuda {
 
-template void run_backward_keys<bfloat16, 64>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_finish<bfloat16, 64>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_keys<bfloat16, 96>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_finish<bfloat16, 96>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_keys<bfloat16, 128>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_finish<bfloat16, 128>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_keys<bfloat16, 64>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_finish<bfloat16, 64>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_keys<bfloat16, 96>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_finish<bfloat16, 96>(const AttentionBackwardTask&, bool, const Stream&);
 
 }  // namespace trinix::cuda

@@ -3,11 +3,9 @@
 
 namespace trinix::cuda {
 
-template void run_backward_keys<float16, 64>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_finish<float16, 64>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_keys<float16, 96>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_finish<float16, 96>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_keys<float16, 128>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_finish<float16, 128>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_keys<float16, 64>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_finish<float16, 64>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_keys<float16, 96>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_finish<float16, 96>(const AttentionBackwardTask&, bool, const Stream&);
 
 }  // namespace trinix::cuda

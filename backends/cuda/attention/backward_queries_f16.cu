@@ -2,8 +2,8 @@
 
 namespace trinix::cuda {
 
-template void run_backward_queries<float16, 64>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_queries<float16, 96>(const AttentionBackwardTask&, const Stream&);
-template void run_backward_queries<float16, 128>(const AttentionBackwardTask&, const Stream&);
+template void run_backward_queries<float16, 64>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_queries<float16, 96>(const AttentionBackwardTask&, bool, const Stream&);
+template void run_backward_queries<float16, 128>(const AttentionBackwardTask&, bool, const Stream&);
 
 }  // namespace trinix::cuda

@@ -9,7 +9,7 @@
 #include <trinix/core/ops/dropout.h>
 
 /// @file
-/// What the attention kernels share: order of the blocks, movement of tiles, who sees whom, who is dropped.
+/// What the attention kernels share: order of the blocks, movement of tiles, lengths, who sees whom, who is dropped.
 
 namespace trinix::cuda {
 
@@ -109,9 +109,62 @@ __device__ void store_rows(const char* tile, int first_row, T* to, const HeadsVi
       store_vector(target, values);
     } else {
 #pragma unroll
-      for (int e = 0; e < 8; ++e) target[e * view.element] = values.at[e];
+      for (int e = 0; e < 8; ++e) {
+        if (chunk * 8 + e < depth) target[e * view.element] = values.at[e];
+      }
     }
   }
+}
+
+/// One sequence of the batch, for kernels that take lengths of their own.
+struct Sequence {
+  int queries;
+  int keys;
+  int first_offset;  ///< as in AttentionProblem
+  int last_offset;
+  int query_start;
+  int key_start;
+
+  __device__ Sequence(const AttentionProblem& p, int b)
+      : queries(p.queries), keys(p.keys), query_start(0), key_start(0) {
+    if (p.query_starts != nullptr) {
+      query_start = p.query_starts[b];
+      key_start = p.key_starts[b];
+      queries = p.query_starts[b + 1] - query_start;
+      keys = p.key_starts[b + 1] - key_start;
+    }
+    first_offset = keys - queries - p.reach_left;
+    last_offset = keys - queries + p.reach_right;
+  }
+};
+
+/// What the functions below know as `l`: the sequence in general, else the problem itself, which costs no registers.
+template <AttentionMode kMode>
+__device__ decltype(auto) lengths_of(const AttentionProblem& p, int b) {
+  if constexpr (kMode == AttentionMode::general) {
+    return Sequence(p, b);
+  } else {
+    return (p);
+  }
+}
+
+/// Where head h of sequence b begins in an operand whose rows are queries, or in one whose rows are keys.
+template <class T, class Lengths>
+__device__ const T* queries_of(const HeadsView& v, const Lengths& l, int b, int h) {
+  return head_of<T>(v, b, h) + l.query_start * v.row;
+}
+template <class T, class Lengths>
+__device__ const T* keys_of(const HeadsView& v, const Lengths& l, int b, int h) {
+  return head_of<T>(v, b, h) + l.key_start * v.row;
+}
+
+/// The first row of head h of sequence b in lse2, delta and dq_sum: a multiple of 128.
+template <class Lengths>
+__device__ std::int64_t padded_row(const AttentionBackwardTask& task, const Lengths& l, int b, int h) {
+  if constexpr (std::is_same_v<Lengths, Sequence>) {
+    if (task.problem.query_starts != nullptr) return h * task.padded_total + (l.query_start + b * 128) / 128 * 128;
+  }
+  return static_cast<std::int64_t>(b * task.problem.heads + h) * task.padded_queries;
 }
 
 /// The keys that a tile of queries sees, and the reverse, as [first, end) with end <= first for none.
@@ -119,25 +172,27 @@ struct Span {
   int first;
   int end;
 };
-__device__ inline Span keys_seen(const AttentionProblem& p, int first_query, int last_query) {
-  return {max(0, first_query + p.first_offset), min(p.keys, last_query + p.last_offset + 1)};
+template <class Lengths>
+__device__ inline Span keys_seen(const Lengths& l, int first_query, int last_query) {
+  return {max(0, first_query + l.first_offset), min(l.keys, last_query + l.last_offset + 1)};
 }
-__device__ inline Span queries_seeing(const AttentionProblem& p, int first_key, int last_key) {
-  return {max(0, first_key - p.last_offset), min(p.queries, last_key - p.first_offset + 1)};
+template <class Lengths>
+__device__ inline Span queries_seeing(const Lengths& l, int first_key, int last_key) {
+  return {max(0, first_key - l.last_offset), min(l.queries, last_key - l.first_offset + 1)};
 }
 /// Whether some pair of the tile is hidden. Queries behind the last one do not count.
-__device__ inline bool needs_mask(const AttentionProblem& p, int first_query, int query_count, int first_key,
-                                  int key_count) {
+template <class Lengths>
+__device__ inline bool needs_mask(const Lengths& l, int first_query, int query_count, int first_key, int key_count) {
   const int last_key = first_key + key_count - 1;
-  const int last_query = min(first_query + query_count, p.queries) - 1;
-  return last_key >= p.keys || last_key > first_query + p.last_offset || first_key < last_query + p.first_offset;
+  const int last_query = min(first_query + query_count, l.queries) - 1;
+  return last_key >= l.keys || last_key > first_query + l.last_offset || first_key < last_query + l.first_offset;
 }
 
 /// Whether all pairs of a tile are hidden.
-__device__ inline bool sees_nothing(const AttentionProblem& p, int first_query, int query_count, int first_key,
-                                    int key_count) {
-  return first_query + query_count - 1 + p.last_offset < first_key ||
-         first_query + p.first_offset > first_key + key_count - 1 || first_query >= p.queries || first_key >= p.keys;
+template <class Lengths>
+__device__ inline bool sees_nothing(const Lengths& l, int first_query, int query_count, int first_key, int key_count) {
+  return first_query + query_count - 1 + l.last_offset < first_key ||
+         first_query + l.first_offset > first_key + key_count - 1 || first_query >= l.queries || first_key >= l.keys;
 }
 
 /// Which elements of the probabilities stay, by the rule of core/ops/attention.h. A block of four random numbers covers

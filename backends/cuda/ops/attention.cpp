@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include <trinix/backends/cuda/attention/attention.h>
-#include <trinix/backends/cuda/check.h>
+#include <trinix/backends/cuda/properties.h>
 #include <trinix/backends/cuda/scratch.h>
 #include <trinix/core/deterministic.h>
 #include <trinix/core/half.h>
@@ -21,33 +21,26 @@ int reach(std::int64_t window, bool causal) {
   return window < 0 ? kUnlimited : static_cast<int>(std::min<std::int64_t>(window, kUnlimited));
 }
 
-bool in_vectors(const View& v) {
-  const auto bytes_fit = [](std::int64_t elements) { return elements % 8 == 0; };
-  bool fits = reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0 && v.shape[3] % 8 == 0;
-  fits = fits && (v.shape[3] == 1 || v.strides[3] == 1);
-  for (int i = 0; i < 3; ++i) fits = fits && (v.shape[i] == 1 || bytes_fit(v.strides[i]));
-  return fits;
-}
-
-/// Shared memory that a block of this device may have.
-int shared_limit(Device device) {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index), "attention");
-  return bytes;
+/// Whether the backward takes the small tiles on this device.
+bool takes_small(Device device, int width) {
+  return attention_has_small(width) && shared_limit(device) < attention_shared_bytes(width, true, false);
 }
 
 const char* why_not(const Attention::Forward& args, bool needs_grad) {
   const Attention::Inputs& in = args.in;
   if (in.q.dtype != DType::bf16 && in.q.dtype != DType::f16) return "takes bf16 and f16";
-  const std::int64_t depth = in.q.size(3);
-  if (depth > 128 || depth % 8 != 0) return "takes head dims up to 128 that are multiples of 8";
-  if (in.v.size(3) != depth) return "takes values of the same head dim as the keys";
-  if (in.q.size(1) > kLongest || in.k.size(1) > kLongest) return "takes at most 2^28 queries and keys";
-  if (!(in.scale > 0)) return "takes a positive scale";
-  for (const View* v : {&in.q, &in.k, &in.v, &args.out}) {
-    if (!in_vectors(*v)) return "needs rows of 16-byte pieces: innermost stride 1, the others multiples of 8, aligned";
+  if (in.q.size(3) > kAttentionDepth || in.v.size(3) > kAttentionDepth) return "takes head dims up to 256";
+  for (const std::int64_t length : {in.q.size(1), in.k.size(1), in.longest_query, in.longest_key}) {
+    if (length > kLongest) return "takes at most 2^28 queries and keys";
   }
-  if (shared_limit(in.q.device) < attention_shared_bytes(attention_width(depth), needs_grad)) {
+  if (in.mask.defined && in.mask.dtype != DType::boolean && in.mask.dtype != DType::f32 &&
+      in.mask.dtype != DType::bf16 && in.mask.dtype != DType::f16) {
+    return "takes masks in bool, f32, bf16 and f16";
+  }
+  const int width = attention_width(std::max(in.q.size(3), in.v.size(3)));
+  const bool small = takes_small(in.q.device, width);
+  if (shared_limit(in.q.device) < attention_shared_bytes(width, false, false) ||
+      (needs_grad && shared_limit(in.q.device) < attention_shared_bytes(width, true, small))) {
     return "needs more shared memory than this device has";
   }
   return nullptr;
@@ -56,13 +49,17 @@ const char* why_not(const Attention::Forward& args, bool needs_grad) {
 template <class F>
 void dispatch(const AttentionProblem& p, DType dtype, F f) {
   const auto with_type = [&]<class T>() {
-    switch (attention_width(p.depth)) {
+    switch (attention_width(std::max(p.depth, p.value_depth))) {
       case 64:
         return f.template operator()<T, 64>();
       case 96:
         return f.template operator()<T, 96>();
-      default:
+      case 128:
         return f.template operator()<T, 128>();
+      case 192:
+        return f.template operator()<T, 192>();
+      default:
+        return f.template operator()<T, 256>();
     }
   };
   if (dtype == DType::bf16) {
@@ -72,71 +69,164 @@ void dispatch(const AttentionProblem& p, DType dtype, F f) {
   }
 }
 
+/// An operand as the kernels read it: itself, or a copy whose rows are 16-byte pieces.
+class Readable {
+ public:
+  Readable(const View& v, const Stream& stream)
+      : columns_((v.size(3) + 7) / 8 * 8),
+        copy_(in_vectors(v) ? 0 : static_cast<std::size_t>(v.numel() / v.size(3) * columns_) * 2, stream),
+        view_(in_vectors(v) ? heads_view(v) : gather_rows(v, copy_.as<void>(), static_cast<int>(columns_), stream)) {}
+
+  [[nodiscard]] const HeadsView& view() const { return view_; }
+
+ private:
+  std::int64_t columns_;
+  Scratch copy_;
+  HeadsView view_;
+};
+
+/// The problem with operands that the kernels can read.
+class ReadableProblem {
+ public:
+  ReadableProblem(const Attention::Inputs& in, const Stream& stream)
+      : q_(in.q, stream), k_(in.k, stream), v_(in.v, stream), problem_(in) {
+    problem_.q = q_.view();
+    problem_.k = k_.view();
+    problem_.v = v_.view();
+  }
+
+  [[nodiscard]] const AttentionProblem& problem() const { return problem_; }
+
+ private:
+  Readable q_;
+  Readable k_;
+  Readable v_;
+  AttentionProblem problem_;
+};
+
 void forward(const Attention::Forward& args, const Stream& stream) {
-  const AttentionForwardTask task{AttentionProblem(args.in), heads_view(args.out), args.lse.as<float>()};
+  const ReadableProblem readable(args.in, stream);
+  const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
   dispatch(task.problem, args.in.q.dtype, [&]<class T, int kWidth>() { run_forward<T, kWidth>(task, stream); });
 }
 
+/// The gradient of the mask, whose dims of size 1 are summed over.
+template <class T>
+void mask_backward(const AttentionBackwardTask& task, const View& dmask, const Stream& stream) {
+  const AttentionMaskTask mask_task{.backward = task,
+                                    .dmask = dmask.as<float>(),
+                                    .batches = static_cast<int>(dmask.size(0)),
+                                    .heads = static_cast<int>(dmask.size(1))};
+  run_backward_mask<T>(mask_task, is_deterministic(), stream);
+}
+
 void backward(const Attention::Backward& args, const Stream& stream) {
-  const AttentionProblem p(args.in);
+  const ReadableProblem readable(args.in, stream);
+  const AttentionProblem& p = readable.problem();
+  const Readable dout(args.dout, stream);
   const auto view = [](const View& v) { return v.defined ? heads_view(v) : HeadsView{}; };
   const bool keys_wanted = args.dk.defined || args.dv.defined;
   const bool sums = args.dq.defined && keys_wanted && !is_deterministic();
-  const int padded = (p.queries + 127) / 128 * 128;
-  const std::size_t rows = static_cast<std::size_t>(p.batch) * p.heads * padded;
-  const std::size_t sum_bytes = sums ? rows * attention_width(p.depth) * sizeof(float) : 0;
-  const Scratch statistics(2 * rows * sizeof(float), stream);
+  constexpr int kPadding = 128;  // a multiple of every tile of queries
+  const int padded = (p.queries + kPadding - 1) / kPadding * kPadding;
+  const std::int64_t padded_total = (args.in.q.size(1) + std::int64_t{kPadding} * p.batch) / kPadding * kPadding;
+  const std::int64_t rows =
+      p.heads * (p.query_starts == nullptr ? static_cast<std::int64_t>(p.batch) * padded : padded_total);
+  const int width = attention_width(std::max(p.depth, p.value_depth));
+  const bool small = takes_small(stream.device, width);
+  const std::size_t sum_bytes = sums ? static_cast<std::size_t>(rows) * width * sizeof(float) : 0;
+  const Scratch statistics(2 * static_cast<std::size_t>(rows) * sizeof(float), stream);
   const Scratch sum(sum_bytes, stream);
-  const bool gathers = !in_vectors(args.dout);
-  const Scratch gathered(gathers ? static_cast<std::size_t>(args.dout.numel()) * 2 : 0, stream);
-  HeadsView dout = heads_view(args.dout);
-  if (gathers) dout = gather_queries(dout, p, gathered.as<void>(), stream);
   auto* const lse2 = statistics.as<float>();
   const AttentionBackwardTask task{.problem = p,
                                    .out = heads_view(args.out),
-                                   .dout = dout,
+                                   .dout = dout.view(),
                                    .lse = args.lse.as<float>(),
+                                   .dlse = args.dlse.defined ? args.dlse.as<float>() : nullptr,
                                    .dq = view(args.dq),
                                    .dk = view(args.dk),
                                    .dv = view(args.dv),
                                    .padded_queries = padded,
+                                   .padded_total = padded_total,
                                    .lse2 = lse2,
                                    .delta = lse2 + rows,
                                    .dq_sum = sum.as<float>()};
   if (sums) backend_of(stream.device).zero(sum.as<void>(), sum_bytes, stream);
   dispatch(p, args.in.q.dtype, [&]<class T, int kWidth>() {
     run_backward_rows<T>(task, stream);
-    if (keys_wanted) run_backward_keys<T, kWidth>(task, stream);
-    if (sums) run_backward_finish<T, kWidth>(task, stream);
-    if (args.dq.defined && !sums) run_backward_queries<T, kWidth>(task, stream);
+    if (keys_wanted) run_backward_keys<T, kWidth>(task, small, stream);
+    if (sums) run_backward_finish<T, kWidth>(task, small, stream);
+    if (args.dq.defined && !sums) run_backward_queries<T, kWidth>(task, small, stream);
+    if (args.dmask.defined) mask_backward<T>(task, args.dmask, stream);
   });
+}
+
+MaskView mask_view(const View& v) {
+  if (!v.defined) return {};
+  const auto stride = [&](int i) { return v.shape[i] == 1 ? 0 : v.strides[i]; };
+  MaskView m{
+      .data = v.data, .batch = stride(0), .head = stride(1), .row = stride(2), .key = stride(3), .dtype = v.dtype};
+  const auto even = [](std::int64_t x) { return x % 2 == 0; };
+  m.pairs = m.key == 1 && even(v.size(3)) && even(m.batch) && even(m.head) && even(m.row) &&
+            reinterpret_cast<std::uintptr_t>(v.data) % (2 * size_of(v.dtype)) == 0;
+  return m;
 }
 
 }  // namespace
 
+bool in_vectors(const View& v) {
+  const auto bytes_fit = [](std::int64_t elements) { return elements % 8 == 0; };
+  bool fits = reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0 && v.shape[3] % 8 == 0 && v.strides[3] == 1;
+  for (int i = 0; i < 3; ++i) fits = fits && (v.shape[i] == 1 || bytes_fit(v.strides[i]));
+  return fits;
+}
+
 HeadsView heads_view(const View& v) {
-  return {v.data, v.strides[0], v.strides[1], v.strides[2], v.strides[3], in_vectors(v)};
+  // One batch may be as many sequences.
+  const std::int64_t batch = v.shape[0] == 1 ? 0 : v.strides[0];
+  return {v.data, batch, v.strides[1], v.strides[2], v.strides[3], in_vectors(v)};
 }
 
 AttentionProblem::AttentionProblem(const Attention::Inputs& in)
     : q(heads_view(in.q)),
       k(heads_view(in.k)),
       v(heads_view(in.v)),
-      batch(static_cast<int>(in.q.size(0))),
-      queries(static_cast<int>(in.q.size(1))),
-      keys(static_cast<int>(in.k.size(1))),
       heads(static_cast<int>(in.q.size(2))),
       key_heads(static_cast<int>(in.k.size(2))),
       depth(static_cast<int>(in.q.size(3))),
+      value_depth(static_cast<int>(in.v.size(3))),
+      chunks((depth + 7) / 8),
+      value_chunks((value_depth + 7) / 8),
       group(heads / key_heads),
-      first_offset(keys - queries - reach(in.window_left, false)),
-      last_offset(keys - queries + reach(in.window_right, in.causal)),
+      reach_left(reach(in.window_left, false)),
+      reach_right(reach(in.window_right, in.causal)),
       scale(static_cast<float>(in.scale)),
       scale_log2(static_cast<float>(in.scale * 1.4426950408889634)),
       drop_threshold(dropout_threshold(in.dropout)),
       keep_scale(static_cast<float>(dropout_scale(in.dropout))),
       drops(in.dropout > 0),
-      random(in.random) {}
+      random(in.random),
+      alibi(in.alibi.defined ? in.alibi.as<float>() : nullptr),
+      alibi_batch(in.alibi.defined ? in.alibi.stride(0) : 0),
+      alibi_head(in.alibi.defined ? in.alibi.stride(1) : 0),
+      mask(mask_view(in.mask)),
+      query_starts(in.query_starts.defined ? in.query_starts.as<int>() : nullptr),
+      key_starts(in.key_starts.defined ? in.key_starts.as<int>() : nullptr) {
+  const bool one_length = query_starts == nullptr;
+  batch = static_cast<int>(one_length ? in.q.size(0) : in.query_starts.size(0) - 1);
+  queries = static_cast<int>(one_length ? in.q.size(1) : in.longest_query);
+  keys = static_cast<int>(one_length ? in.k.size(1) : in.longest_key);
+  first_offset = keys - queries - reach_left;
+  last_offset = keys - queries + reach_right;
+  lse_head = in.q.size(1);
+  lse_batch = one_length ? heads * lse_head : 0;
+}
+
+AttentionMode AttentionProblem::mode() const {
+  const bool bare = alibi == nullptr && mask.data == nullptr && query_starts == nullptr;
+  if (!bare || value_depth != depth || !(scale > 0)) return AttentionMode::general;
+  return drops ? AttentionMode::drops : AttentionMode::plain;
+}
 
 void register_attention() {
   register_kernel<Attention>({"cuda_mma", Kernel::fused, DeviceType::cuda, 10, why_not, forward, backward});

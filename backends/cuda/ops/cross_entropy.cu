@@ -28,8 +28,8 @@ __global__ void __launch_bounds__(kSumThreads)
 /// A warp is enough for a row of so many bytes; most of what it reads again is then still in the first-level cache.
 constexpr std::int64_t kWarpRowBytes = 4096;
 constexpr int kRowThreads = 512;
-/// Four blocks on each multiprocessor of an H200.
-constexpr unsigned kScaleBlocks = 132 * 4;
+constexpr std::int64_t kOwnShared = 1024;  ///< at most, of the kernels themselves
+constexpr int kScaleBlocks = 4;            ///< per multiprocessor
 
 /// Calls f.operator()<kThreads, kWidth>(shape) with what suits the rows.
 template <class T, class F>
@@ -49,18 +49,10 @@ void with_rows(const CrossEntropyRows<T>& p, F f) {
   }
 }
 
-/// Most dynamic shared memory of a block.
-std::int64_t shared_limit(const Stream& stream) {
-  int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device.index),
-        "cudaDeviceGetAttribute");
-  return bytes - 1024;  // less what the kernel has of its own
-}
-
 template <class T>
 void queue_rows(const CrossEntropyRows<T>& p, const Stream& stream) {
   const std::int64_t row_bytes = p.classes * static_cast<std::int64_t>(sizeof(T));
-  const bool stage = p.dlogits != nullptr && row_bytes <= shared_limit(stream);
+  const bool stage = p.dlogits != nullptr && row_bytes <= shared_limit(stream.device) - kOwnShared;
   with_rows(p, [&]<int kThreads, int kWidth>(LaunchShape shape) {
     if constexpr (kThreads != kWarp && kWidth != 1) {
       if (stage) {
@@ -133,7 +125,7 @@ void cross_entropy_backward(const CrossEntropy::Backward& args, const Stream& st
         .spread = static_cast<C>(args.label_smoothing / static_cast<double>(args.dlogits.size(1)))};
     with_rows(p, [&]<int kThreads, int kWidth>(LaunchShape shape) {
       if (args.scale_only) {
-        shape.grid.x = std::min(shape.grid.x, kScaleBlocks);
+        shape.grid.x = std::min(shape.grid.x, static_cast<unsigned>(multiprocessors(stream) * kScaleBlocks));
         launch("cross_entropy", cross_entropy_scale_kernel<kThreads, kWidth, T>, shape, stream, p);
       } else {
         launch("cross_entropy", cross_entropy_backward_kernel<kThreads, kWidth, T>, shape, stream, p);
