@@ -7,16 +7,26 @@
 
 namespace trinix::cuda {
 
-int multiprocessors(const Stream& stream) {
-  // Asked once per device: the runtime's answer takes longer than a launch.
+namespace {
+
+/// Asked once per device: the runtime's answer takes longer than a launch.
+template <cudaDeviceAttr kAttribute>
+int attribute(int index) {
   static std::array<std::atomic<int>, 64> known{};
-  const int index = stream.device.index;
   const bool fits = index < static_cast<int>(known.size());
-  int count = fits ? known[static_cast<std::size_t>(index)].load() : 0;
-  if (count > 0) return count;
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index), "cudaDeviceGetAttribute");
-  if (fits) known[static_cast<std::size_t>(index)] = count;
-  return count;
+  int value = fits ? known[static_cast<std::size_t>(index)].load() : 0;
+  if (value > 0) return value;
+  check(cudaDeviceGetAttribute(&value, kAttribute, index), "cudaDeviceGetAttribute");
+  if (fits) known[static_cast<std::size_t>(index)] = value;
+  return value;
+}
+
+}  // namespace
+
+int multiprocessors(const Stream& stream) { return attribute<cudaDevAttrMultiProcessorCount>(stream.device.index); }
+
+std::size_t shared_memory(const Stream& stream) {
+  return static_cast<std::size_t>(attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>(stream.device.index));
 }
 
 }  // namespace trinix::cuda
