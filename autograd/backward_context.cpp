@@ -19,6 +19,11 @@ const Tensor& BackwardContext::grad(int i) {
   return gradient;
 }
 
+bool BackwardContext::may_overwrite_grad(int i) const {
+  const Tensor& gradient = gradients_[static_cast<std::size_t>(i)];
+  return gradient.defined() && gradient.is_sole_owner() && gradient.is_contiguous();
+}
+
 void BackwardContext::give(int i, const Tensor& gradient) {
   if (!needs(i)) return;
   const Edge& edge = node_.edges[static_cast<std::size_t>(i)];

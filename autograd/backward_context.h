@@ -40,6 +40,9 @@ class BackwardContext {
   [[nodiscard]] const Tensor& grad(int i = 0);
   /// Whether a gradient arrived at output `i`.
   [[nodiscard]] bool has_grad(int i) const { return gradients_[static_cast<std::size_t>(i)].defined(); }
+  /// Whether the gradient that arrived at output `i` lies row-major in memory that nobody else holds. The backward may
+  /// then write over it, for example to hand it on as the gradient of an input.
+  [[nodiscard]] bool may_overwrite_grad(int i = 0) const;
   /// Whether the gradient of input `i` is wanted; computing it otherwise is wasted work.
   [[nodiscard]] bool needs(int i) const { return wanted(i) != GradWanted::no; }
   [[nodiscard]] GradWanted wanted(int i) const { return wanted_[static_cast<std::size_t>(i)]; }

@@ -10,6 +10,7 @@
 #include <trinix/autograd/ops/indexing.h>
 #include <trinix/autograd/ops/joining.h>
 #include <trinix/autograd/ops/linalg.h>
+#include <trinix/autograd/ops/linear_gelu.h>
 #include <trinix/autograd/ops/loss.h>
 #include <trinix/autograd/ops/norm.h>
 #include <trinix/autograd/ops/random.h>

@@ -1,10 +1,11 @@
 #pragma once
 
-#include <trinix/backends/unary_functions.h>
+#include <trinix/backends/activation_functions.h>
 #include <trinix/core/ops/glu.h>
 
 /// @file
-/// From a Glu at run time to the struct of its activation in unary_functions.h, whose both() gives value and slope.
+/// From a Glu at run time to the struct of its activation in activation_functions.h, whose both() gives value and
+/// slope.
 
 namespace trinix::fn {
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <trinix/core/ops/matmul.h>
+#include <trinix/core/ops/reduce.h>
 
 /// @file
 /// Brings a Matmul call down to as few and as large matrix products as its strides allow.
@@ -73,6 +74,15 @@ inline MatmulGeometry matmul_geometry(const Matmul::Forward& args) {
     }
   }
   return g;
+}
+
+/// The sums that a Matmul call wants besides its product, for backends that make them in a pass of their own.
+inline void run_row_sums(const Matmul::Forward& args) {
+  if (!args.row_sums.defined) return;
+  View sums = args.row_sums;
+  sums.shape.push_back(1);
+  sums.strides.push_back(1);
+  run<Reduce>({.fn = ReduceFn::sum, .x = args.a, .out = sums, .accumulate = args.accumulate_row_sums}, sums.device);
 }
 
 /// Element offsets of product `index` in a, b and out.

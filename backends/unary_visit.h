@@ -1,10 +1,10 @@
 #pragma once
 
-#include <trinix/backends/unary_functions.h>
+#include <trinix/backends/activation_functions.h>
 #include <trinix/core/ops/elementwise.h>
 
 /// @file
-/// From a UnaryFn at run time to its struct in unary_functions.h.
+/// From a UnaryFn at run time to its struct in unary_functions.h and activation_functions.h.
 
 namespace trinix::fn {
 

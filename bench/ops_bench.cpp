@@ -2,8 +2,9 @@
 //
 //   bench_ops --benchmark_filter='softmax' --benchmark_out=ops.json
 //
-// Sizes are those of a GPT of 384 wide with 2048 tokens in a batch. Threads 1 and 2; bytes are those that the op cannot
-// avoid, one read of each input and one write of each output.
+// Sizes are those of a GPT of 384 wide with 2048 tokens in a batch, and for activations and rotary embedding 64 K and
+// 16 M elements of output. Threads 1 and 2; bytes are those that the op cannot avoid, one read of each input and one
+// write of each output. Gradients are returned, as torch.autograd.grad() returns them, and not added to leaves.
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <cstdint>
@@ -11,14 +12,17 @@
 #include <string>
 #include <vector>
 
+#include <trinix/autograd/engine.h>
 #include <trinix/autograd/grad_mode.h>
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/attention.h>
+#include <trinix/autograd/ops/glu.h>
 #include <trinix/autograd/ops/indexing.h>
 #include <trinix/autograd/ops/loss.h>
 #include <trinix/autograd/ops/norm.h>
 #include <trinix/autograd/ops/random.h>
 #include <trinix/autograd/ops/reduce.h>
+#include <trinix/autograd/ops/rope.h>
 #include <trinix/autograd/ops/softmax.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/core/threads.h>
@@ -41,18 +45,13 @@ void forward(benchmark::State& state, const std::vector<Tensor>& inputs, double 
 
 void backward_too(benchmark::State& state, const std::vector<Tensor>& inputs, double bytes, const Op& op) {
   set_num_threads(static_cast<int>(state.range(0)));
-  std::vector<Tensor> leaves;
+  std::vector<Tensor> leaves, wanted;
   for (const Tensor& t : inputs) {
     leaves.push_back(is_floating(t.dtype()) ? t.detach().requires_grad_() : t);
+    if (leaves.back().requires_grad()) wanted.push_back(leaves.back());
   }
   const Tensor gradient = randn(op(leaves).shape());
-  for (auto _ : state) {
-    for (const Tensor& leaf : leaves) {
-      if (leaf.requires_grad()) leaf.zero_grad();
-    }
-    op(leaves).backward(gradient);
-    benchmark::ClobberMemory();
-  }
+  for (auto _ : state) benchmark::DoNotOptimize(grad(op(leaves), wanted, gradient));
   set_num_threads(0);
   state.SetBytesProcessed(static_cast<std::int64_t>(bytes) * state.iterations());
 }
@@ -99,6 +98,36 @@ std::vector<Case> cases() {
   };
 }
 
+/// Activations, gated units and rotary embedding of n elements of output.
+std::vector<Case> elementwise_cases(const std::string& size, std::int64_t n) {
+  constexpr std::int64_t heads = 16, depth = 64;
+  const auto values = static_cast<double>(n);
+  const Tensor x = randn({n / 1024, 1024}), packed = randn({n / 1024, 2048});
+  const Tensor q = randn({1, n / (heads * depth), heads, depth});
+  const Tensor angles = rand({n / (heads * depth), depth / 2}) * 6.28;
+  const Tensor c = cos(angles), s = sin(angles);
+  using In = const std::vector<Tensor>&;
+  const auto unary = [&](const char* name, Activation a) {
+    return Case{name + size, {x}, [a](In in) { return activate(in[0], a); }, 2 * values, 3 * values};
+  };
+  const auto gated = [&](const char* name, Glu kind) {
+    return Case{name + size, {packed}, [kind](In in) { return glu(in[0], kind); }, 3 * values, 5 * values};
+  };
+  const auto turned = [&](const char* name, RopeLayout layout) {
+    return Case{name + size, {q}, [=](In in) { return rope(in[0], c, s, {.layout = layout}); }, 2 * values, 2 * values};
+  };
+  return {gated("swiglu_", Glu::swiglu),
+          gated("geglu_", Glu::geglu_erf),
+          gated("geglu_tanh_", Glu::geglu_tanh),
+          gated("reglu_", Glu::reglu),
+          unary("mish_", Activation::mish),
+          unary("quick_gelu_", Activation::quick_gelu),
+          unary("squared_relu_", Activation::squared_relu),
+          unary("gelu_erf_", Activation::gelu_erf),
+          turned("rope_half_", RopeLayout::half),
+          turned("rope_interleaved_", RopeLayout::interleaved)};
+}
+
 void adamw(benchmark::State& state) {
   constexpr std::int64_t tensors = 32, size = 1 << 18;
   set_num_threads(static_cast<int>(state.range(0)));
@@ -117,7 +146,11 @@ const bool registered = [] {
   const auto settle = [](benchmark::internal::Benchmark* b) {
     b->ArgName("threads")->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMicrosecond);
   };
-  for (const Case& c : cases()) {
+  std::vector<Case> all = cases();
+  for (const auto& [size, n] : {std::pair("64K", 1 << 16), std::pair("16M", 1 << 24)}) {
+    for (Case& c : elementwise_cases(size, n)) all.push_back(std::move(c));
+  }
+  for (const Case& c : all) {
     settle(benchmark::RegisterBenchmark((c.name + "/forward").c_str(), [c](benchmark::State& state) {
       forward(state, c.inputs, 4 * c.forward_values, c.op);
     }));

@@ -7,14 +7,26 @@ function(trinix_private_settings target)
   endif()
   # Each function in a section of its own, so that a program which links the static library holds only what it calls.
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-ffunction-sections -fdata-sections>)
-  # What is hot lies in backends/, which asks for -O3 where that pays; elsewhere it would only make the library larger.
-  target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O2>)
+  # What is hot lies in backends/, which asks for more where that pays; elsewhere it would only make the library larger.
+  target_compile_options(${target} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-Os>)
   if(TRINIX_SANITIZE)
-    target_compile_options(${target} PRIVATE
-      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${TRINIX_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${TRINIX_SANITIZER_FLAGS}>)
     target_link_options(${target} PRIVATE -fsanitize=${TRINIX_SANITIZE})
   endif()
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:trinix_private_packages>)
+endfunction()
+
+# Left out of `undefined`, because it takes a third of the compile time and finds nothing here: `null`, since a null
+# pointer that is used stops the program anyway, and `vptr`, since nothing casts down a hierarchy but dynamic_cast.
+set(TRINIX_SANITIZER_FLAGS -fsanitize=${TRINIX_SANITIZE} -fno-sanitize=null,vptr -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
+
+# Headers that nearly every file of a target reads are parsed once. Each file includes what it uses all the same: the
+# preset cuda-release compiles without this.
+function(trinix_precompile target)
+  list(TRANSFORM ARGN REPLACE ">$" "$<ANGLE-R>")
+  list(TRANSFORM ARGN REPLACE "^(.+)$" "$<$<COMPILE_LANGUAGE:CXX>:\\1>")
+  target_precompile_headers(${target} PRIVATE ${ARGN})
 endfunction()
 
 # Instruction set and arithmetic of the CPU kernels (backends/cpu). Strict about NaN and infinity; what is given up is

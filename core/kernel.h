@@ -112,8 +112,8 @@ class KernelTable {
   /// Not safe while another thread selects: register before work starts.
   void add(const Impl<Op>& impl) {
     auto& list = impls_[static_cast<int>(impl.device)];
-    list.push_back(impl);
-    std::stable_sort(list.begin(), list.end(), [](const auto& a, const auto& b) { return a.priority > b.priority; });
+    const auto lower = [&](const Impl<Op>& other) { return other.priority < impl.priority; };
+    list.insert(std::find_if(list.begin(), list.end(), lower), impl);
   }
 
   /// The best implementation with nothing against it. Returns nullptr when the composed reference twin shall run,

@@ -1,11 +1,11 @@
 // Tensor::to_string(): nested brackets with columns that line up, as NumPy writes them.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <ostream>
 #include <vector>
 
 #include <trinix/core/backend.h>
+#include <trinix/core/detail/fail.h>
 #include <trinix/core/kernel.h>
 #include <trinix/core/ops/copy.h>
 #include <trinix/core/tensor.h>
@@ -16,15 +16,7 @@ namespace {
 
 constexpr std::int64_t kThreshold = 1000;  // more elements than this, and the middle of long dims is left out
 constexpr std::int64_t kEdge = 3;          // what is then shown at each end
-constexpr int kDecimals = 4;
 constexpr std::size_t kLineWidth = 80;
-
-std::string decimal(double value, std::chars_format format) {
-  // Fixed notation is only used below 1e8, so this is always enough.
-  char text[64];
-  const auto [end, code] = std::to_chars(text, text + sizeof(text), value, format, kDecimals);
-  return code == std::errc() ? std::string(text, end) : std::string("?");
-}
 
 /// How all floating-point elements of one tensor are written: one notation for all, so that they can be compared.
 class FloatStyle {
@@ -48,8 +40,8 @@ class FloatStyle {
   [[nodiscard]] std::string operator()(double v) const {
     if (std::isnan(v)) return "nan";
     if (std::isinf(v)) return v > 0 ? "inf" : "-inf";
-    if (scientific_) return decimal(v, std::chars_format::scientific);
-    const std::string text = decimal(v, std::chars_format::fixed);
+    if (scientific_) return detail::format("{:.4e}", v);
+    const std::string text = detail::format("{:.4f}", v);
     return whole_ ? text.substr(0, text.find('.') + 1) : text;
   }
 

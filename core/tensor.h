@@ -65,6 +65,10 @@ class Tensor {
   [[nodiscard]] const std::shared_ptr<AutogradRecord>& base_record() const { return impl().base_record; }
   /// Whether two handles name the same tensor (not merely equal values).
   [[nodiscard]] bool same(const Tensor& other) const { return impl_ == other.impl_; }
+  /// Whether nothing else refers to this tensor or to its storage, so that nobody would notice a write.
+  [[nodiscard]] bool is_sole_owner() const {
+    return impl_.use_count() == 1 && impl().storage.use_count() == 1 && !is_view();
+  }
 
   // Its values -------------------------------------------------------------------------------------------------------
   /// Address of the first element, in the device's memory. @throws DtypeError when T is not the element type.

@@ -2,6 +2,7 @@
 #include <tuple>
 
 #include <trinix/autograd/ops/arithmetic.h>
+#include <trinix/autograd/ops/linear_gelu.h>
 #include <trinix/autograd/ops/loss.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -48,6 +49,9 @@ Mlp::Mlp(const MlpOptions& o) : activation_(o.activation) {
 }
 
 Tensor Mlp::forward(const Tensor& x) const {
+  if (activation_ == Gelu::tanh) {
+    return dropout_->forward(gelu_mlp(x, c_fc_->weight(), c_fc_->bias(), c_proj_->weight(), c_proj_->bias()));
+  }
   return dropout_->forward(c_proj_->forward(gelu(c_fc_->forward(x), activation_)));
 }
 

@@ -134,6 +134,7 @@ AttentionResult attend(const Tensor& q, const Tensor& k, const Tensor& v, const 
   if (mask.defined() && mask.dtype() != DType::boolean) scores = scores + mask;
   if (hidden.defined()) scores = masked_fill(scores, hidden, -kInfinity);
   Tensor p = softmax(scores, -1, Kernel::reference).to(q.dtype());
+  if (hidden.defined()) p = masked_fill(p, hidden, 0);  // NaN, too, in a row that sees NaN
   if (in.dropout > 0) p = p * dropout_factors(p.shape(), p.dtype(), in);
   AttentionResult result;
   const Tensor out =

@@ -2,28 +2,18 @@
 
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/linalg.h>
+#include <trinix/autograd/ops/linear_parts.h>
 #include <trinix/autograd/ops/operands.h>
 #include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
-#include <trinix/core/ops/fill.h>
-#include <trinix/core/ops/matmul.h>
-#include <trinix/core/ops/reduce.h>
 
 namespace trinix {
 
 using detail::fail;
 
 namespace {
-
-/// The same matrices with the last two dims exchanged.
-View transposed(View v) {
-  const int r = v.rank();
-  std::swap(v.shape[r - 2], v.shape[r - 1]);
-  std::swap(v.strides[r - 2], v.strides[r - 1]);
-  return v;
-}
 
 /// The view with its batch dims (all but the last two) broadcast to `batch`.
 View with_batch(View v, const Shape& batch) {
@@ -38,24 +28,6 @@ View with_batch(View v, const Shape& batch) {
     result.strides.push_back(v.strides[i]);
   }
   return result;
-}
-
-/// All dims but the last merged into one. The tensor must be row-major.
-View as_rows(const Tensor& t) {
-  View v = t.raw();
-  const std::int64_t columns = v.size(-1);
-  v.shape = {columns == 0 ? 0 : v.numel() / columns, columns};
-  v.strides = {columns, 1};
-  return v;
-}
-
-void run_matmul(const View& a, const View& b, const View& out, const View& bias = {}, bool accumulate = false) {
-  if (out.numel() == 0) return;
-  if (a.size(-1) == 0 && !bias.defined) {  // an empty sum
-    if (!accumulate) run<Fill>({.out = out, .value = 0}, out.device);
-    return;
-  }
-  run<Matmul>({.a = a, .b = b, .out = out, .bias = bias, .accumulate = accumulate}, out.device);
 }
 
 Shape batch_of(const Shape& shape) {
@@ -143,28 +115,6 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 
 namespace {
 
-void check_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  check_floating("linear", x);
-  for (const Tensor* t : {&weight, &bias}) {
-    if (!t->defined()) continue;
-    check_same_device("linear", x, *t);
-    if (t->dtype() != x.dtype()) {
-      fail<DtypeError>("linear", "the input is {}, but the {} is {}; convert one with to()", x.dtype(),
-                       t == &weight ? "weight" : "bias", t->dtype());
-    }
-  }
-  if (weight.rank() != 2 || x.rank() < 1 || x.size(-1) != weight.size(1)) {
-    fail<ShapeError>("linear",
-                     "an input of shape {} does not fit a weight of shape {}: the input's last dim must equal "
-                     "the weight's dim 1, of shape (out, in)",
-                     x.shape(), weight.shape());
-  }
-  if (bias.defined() && (bias.rank() != 1 || bias.size(0) != weight.size(0))) {
-    fail<ShapeError>("linear", "the bias has shape {}, but the weight of shape {} makes {} outputs", bias.shape(),
-                     weight.shape(), weight.size(0));
-  }
-}
-
 /// x as a stack of matrices; a vector becomes one row.
 View as_matrices(const Tensor& x) {
   View v = x.raw();
@@ -179,30 +129,15 @@ void linear_backward(BackwardContext& ctx) {
   const Tensor& x = ctx.saved(0);
   const Tensor& weight = ctx.saved(1);
   const Tensor dy = ctx.grad().contiguous();
-  if (ctx.needs(0)) {
-    const Tensor dx = empty(x.shape(), {x.dtype(), x.device()});
-    run_matmul(as_rows(dy), weight.raw(), as_rows(dx));
-    ctx.give(0, dx);
-  }
-  if (ctx.needs(1)) {
-    const Tensor dense = x.contiguous();
-    const GradTarget target = ctx.target(1);
-    run_matmul(transposed(as_rows(dy)), as_rows(dense), target.out.raw(), {}, target.accumulate);
-  }
-  if (ctx.needs(2)) {
-    const GradTarget target = ctx.target(2);
-    View out = target.out.raw();
-    out.shape.insert(0, 1);
-    out.strides.insert(0, out.shape[1]);
-    run<Reduce>({.fn = ReduceFn::sum, .x = as_rows(dy), .out = out, .accumulate = target.accumulate}, out.device);
-  }
+  if (ctx.needs(0)) give_linear_input_gradient(ctx, 0, dy, x.shape(), weight);
+  give_linear_parameter_gradients(ctx, 1, 2, dy, x);
 }
 
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (lowers({x, weight, bias})) return linear(lowered(x), lowered(weight), lowered(bias));
-  check_linear(x, weight, bias);
+  check_linear("linear", x, weight, bias);
   Shape shape = x.shape();
   shape[shape.size() - 1] = weight.size(0);
   const Tensor y = empty(shape, {x.dtype(), x.device()});

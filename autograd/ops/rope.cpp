@@ -166,7 +166,7 @@ void rotate_in_place(const char* op, const Tensor& x, const Angles& a, KernelCho
       [turn, first = a.first_position, layout = a.layout](BackwardContext& ctx) {
         if (!ctx.needs(0)) return;
         const Angles a{ctx.saved(0), ctx.saved(1), ctx.saved(2), first, layout};
-        const Tensor dx = ctx.grad().clone();
+        const Tensor dx = ctx.may_overwrite_grad() ? ctx.grad() : ctx.grad().clone();
         turn(dx, a, true);
         ctx.give(0, dx);
       });
@@ -185,8 +185,9 @@ Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin, const RopeOpt
   return record("rope", y, {x}, {a.cos, a.sin, a.positions},
                 [impl, first = a.first_position, layout = a.layout](BackwardContext& ctx) {
                   const Angles a{ctx.saved(0), ctx.saved(1), ctx.saved(2), first, layout};
+                  const bool in_place = ctx.may_overwrite_grad();  // before anybody here holds it too
                   const Tensor& dy = ctx.grad();
-                  const Tensor dx = empty(dy.shape(), {dy.dtype(), dy.device()});
+                  const Tensor dx = in_place ? dy : empty(dy.shape(), {dy.dtype(), dy.device()});
                   rotate(impl, true, rotation(a, dy.raw(), dx.raw(), true));
                   ctx.give(0, dx);
                 });

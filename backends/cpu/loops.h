@@ -20,17 +20,22 @@ void for_each_row(const Walk<N>& w, std::int64_t cost, F&& f) {
   const std::int64_t rows = w.rows();
   const std::int64_t total = inner * rows;
   if (total == 0) return;
-  if (rows == 1) {
-    parallel_for(inner, std::max<std::int64_t>(kGrain / cost, 1), [&](std::int64_t begin, std::int64_t end) {
-      std::array<std::int64_t, N> offsets{};
-      for (int v = 0; v < N; ++v) offsets[v] = begin * w.inner_stride(v);
-      f(offsets, end - begin);
-    });
-    return;
-  }
-  parallel_for(rows, std::max<std::int64_t>(kGrain / (cost * inner), 1), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) f(row_offsets(w, r), inner);
-  });
+  // A single row is shared out by elements, several by rows. There is one call of f in the code, so that a kernel's
+  // loop is compiled once.
+  const bool single = rows == 1;
+  const std::int64_t work = single ? cost : cost * inner;
+  parallel_for(single ? inner : rows, std::max<std::int64_t>(kGrain / work, 1),
+               [&](std::int64_t begin, std::int64_t end) {
+                 std::array<std::int64_t, N> offsets{};
+                 for (std::int64_t r = begin; r < end; r = single ? end : r + 1) {
+                   if (single) {
+                     for (int v = 0; v < N; ++v) offsets[v] = begin * w.inner_stride(v);
+                   } else {
+                     offsets = row_offsets(w, r);
+                   }
+                   f(offsets, single ? end - begin : inner);
+                 }
+               });
 }
 
 /// Calls f(offsets, at, n) for the pieces of rows that make up elements first .. first + count of the walk in row-major

@@ -17,7 +17,8 @@ inline constexpr std::int64_t kGrain = 32768;
 
 namespace internal {
 using TeamBody = void (*)(void* context, int thread, int threads);
-/// Runs body(context, t, n) on n threads, n being at most `threads`. The body must not throw.
+/// Runs body(context, t, n) on n threads, n being at most `threads`; on the calling thread alone when that is 1 or it
+/// is in a team already. The body must not throw.
 void run_team(int threads, TeamBody body, void* context);
 }  // namespace internal
 
@@ -35,10 +36,7 @@ void team_barrier();
 /// Calls f(thread, threads) once on each of up to `threads` threads. f may use team_barrier() and must not throw.
 template <class F>
 void team(int threads, F&& f) {
-  if (threads <= 1 || in_team()) {
-    f(0, 1);
-    return;
-  }
+  // One call of f in the code, whether there are threads or not: a kernel's body is compiled once.
   internal::run_team(
       threads, [](void* context, int t, int n) { (*static_cast<std::remove_reference_t<F>*>(context))(t, n); }, &f);
 }
@@ -47,12 +45,8 @@ void team(int threads, F&& f) {
 /// The split depends only on n, grain and the thread count. f must not throw.
 template <class F>
 void parallel_for(std::int64_t n, std::int64_t grain, F&& f) {
-  const int threads = threads_for(n, std::max<std::int64_t>(grain, 1));
-  if (threads <= 1) {
-    if (n > 0) f(std::int64_t{0}, n);
-    return;
-  }
-  team(threads, [&](int t, int count) {
+  if (n <= 0) return;
+  team(threads_for(n, std::max<std::int64_t>(grain, 1)), [&](int t, int count) {
     const std::int64_t begin = n * t / count;
     const std::int64_t end = n * (t + 1) / count;
     if (begin < end) f(begin, end);

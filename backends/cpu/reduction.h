@@ -62,11 +62,6 @@ void store_outputs(const ReducePlan& plan, const View& out, std::int64_t begin, 
 template <class C>
 using Loader = const C* (*)(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t n, C* buffer);
 
-template <class C, class T>
-const C* load_from(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t n, C* buffer) {
-  return staged(static_cast<const T*>(data) + offset, stride, n, buffer);
-}
-
 /// Receives finished outputs [begin, begin + n), in the wide type, from several threads. It may change the values.
 template <class W>
 struct Emit {

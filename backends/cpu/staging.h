@@ -64,4 +64,32 @@ const C* staged(const T* from, std::int64_t stride, std::int64_t n, C* buffer) {
   return buffer;
 }
 
+/// load_stage and store_stage as values, for loops that are compiled once per compute type C rather than once per
+/// storage type T. `is_copy` says that T is C.
+template <class C>
+struct Load {
+  bool is_copy;
+  /// `n` elements of `data` from `offset` on: where they lie if they can be used as they are, otherwise in `buffer`.
+  const C* (*run)(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t n, C* buffer);
+};
+template <class C>
+struct Store {
+  bool is_copy;
+  void (*run)(void* data, std::int64_t offset, std::int64_t stride, const C* from, std::int64_t n);
+};
+
+template <class C, class T>
+const C* load_from(const void* data, std::int64_t offset, std::int64_t stride, std::int64_t n, C* buffer) {
+  return staged(static_cast<const T*>(data) + offset, stride, n, buffer);
+}
+template <class C, class T>
+void store_to(void* data, std::int64_t offset, std::int64_t stride, const C* from, std::int64_t n) {
+  store_stage(static_cast<T*>(data) + offset, stride, from, n);
+}
+
+template <class C, class T>
+inline constexpr Load<C> load_of{std::is_same_v<C, T>, load_from<C, T>};
+template <class C, class T>
+inline constexpr Store<C> store_of{std::is_same_v<C, T>, store_to<C, T>};
+
 }  // namespace trinix::cpu

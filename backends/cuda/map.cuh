@@ -77,33 +77,62 @@ struct MapInput {
   }
 };
 
-/// Vectors per thread: two independent loads in flight per input.
+/// Vectors per thread. All of them are read before any is written, so that a thread has as many loads in flight per
+/// input: at full occupancy 64 KB per input and multiprocessor, twice what it takes to keep the memory busy.
 inline constexpr int kMapUnroll = 2;
 inline constexpr int kMapThreads = 256;
 
-template <int kVector, class R, class F, class... T, std::size_t... I>
-__device__ void map_vector(const std::int64_t* offsets, F f, R* out, std::index_sequence<I...>, MapInput<T>... in) {
-  const auto one = [&](const Vector<T, kVector>&... v) {
+/// What one thread reads of one input.
+template <class T, int kVector>
+struct MapGroup {
+  Vector<T, kVector> at[kMapUnroll];
+};
+
+/// Of view kView, the vectors of this thread; `count` of them exist.
+template <int kView, int kVector, class T, int kViews>
+__device__ MapGroup<T, kVector> load_group(const MapInput<T>& in, const std::int64_t (&offsets)[kMapUnroll][kViews],
+                                           int count) {
+  MapGroup<T, kVector> group = {};
+#pragma unroll
+  for (int u = 0; u < kMapUnroll; ++u) {
+    if (u < count) group.at[u] = in.template load<kVector>(offsets[u][kView]);
+  }
+  return group;
+}
+
+template <int kVector, class R, class F, int kViews, class... T>
+__device__ void map_group(const std::int64_t (&offsets)[kMapUnroll][kViews], int count, F f, R* out,
+                          const MapGroup<T, kVector>&... in) {
+#pragma unroll
+  for (int u = 0; u < kMapUnroll; ++u) {
+    if (u >= count) return;
     Vector<R, kVector> r;
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) r.at[k] = narrow_to<R>(f(widen(v.at[k])...));
-    store_vector(out + offsets[0], r);
-  };
-  one(in.template load<kVector>(offsets[I + 1])...);
+    for (int k = 0; k < kVector; ++k) r.at[k] = narrow_to<R>(f(widen(in.at[u].at[k])...));
+    store_vector(out + offsets[u][0], r);
+  }
+}
+
+template <int kVector, class R, class F, int kViews, class... T, std::size_t... I>
+__device__ void map_group(const std::int64_t (&offsets)[kMapUnroll][kViews], int count, F f, R* out,
+                          std::index_sequence<I...>, const MapInput<T>&... in) {
+  map_group<kVector, R>(offsets, count, f, out, load_group<I + 1, kVector>(in, offsets, count)...);
 }
 
 template <int kVector, class R, class F, class... T>
 __global__ void __launch_bounds__(kMapThreads)
     map_kernel(DeviceWalk<1 + sizeof...(T)> walk, std::int64_t vectors, F f, R* out, MapInput<T>... in) {
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (kMapThreads * kMapUnroll) + threadIdx.x;
+  std::int64_t offsets[kMapUnroll][1 + sizeof...(T)] = {};
+  int count = 0;
 #pragma unroll
   for (int u = 0; u < kMapUnroll; ++u) {
     const std::int64_t vector = first + u * kMapThreads;
-    if (vector >= vectors) return;
-    std::int64_t offsets[1 + sizeof...(T)];
-    walk.offsets(vector, offsets);
-    map_vector<kVector>(offsets, f, out, std::index_sequence_for<T...>(), in...);
+    if (vector >= vectors) break;
+    walk.offsets(vector, offsets[u]);
+    count = u + 1;
   }
+  map_group<kVector, R>(offsets, count, f, out, std::index_sequence_for<T...>(), in...);
 }
 
 namespace internal {

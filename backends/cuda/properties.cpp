@@ -9,28 +9,22 @@ namespace trinix::cuda {
 
 namespace {
 
-/// An attribute that is never 0, per device.
-using Known = std::array<std::atomic<int>, 64>;
-
-int attribute(Known& known, cudaDeviceAttr which, int index) {
+/// Asked once per device: the runtime's answer takes longer than a launch.
+template <cudaDeviceAttr kAttribute>
+int attribute(int index) {
+  static std::array<std::atomic<int>, 64> known{};
   const bool fits = index < static_cast<int>(known.size());
   int value = fits ? known[static_cast<std::size_t>(index)].load() : 0;
   if (value > 0) return value;
-  check(cudaDeviceGetAttribute(&value, which, index), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&value, kAttribute, index), "cudaDeviceGetAttribute");
   if (fits) known[static_cast<std::size_t>(index)] = value;
   return value;
 }
 
 }  // namespace
 
-int multiprocessors(const Stream& stream) {
-  static Known known{};
-  return attribute(known, cudaDevAttrMultiProcessorCount, stream.device.index);
-}
+int multiprocessors(const Stream& stream) { return attribute<cudaDevAttrMultiProcessorCount>(stream.device.index); }
 
-int shared_limit(Device device) {
-  static Known known{};
-  return attribute(known, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index);
-}
+int shared_limit(Device device) { return attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>(device.index); }
 
 }  // namespace trinix::cuda

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+
 #include <trinix/core/backend.h>
 
 /// @file

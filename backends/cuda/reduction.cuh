@@ -3,6 +3,7 @@
 #include <trinix/backends/cuda/device/reduce.cuh>
 #include <trinix/backends/cuda/device/vector.cuh>
 #include <trinix/backends/cuda/map.cuh>
+#include <trinix/backends/cuda/scratch.h>
 
 /// @file
 /// Reduces any dims of a strided tensor with a monoid: a struct with
@@ -235,16 +236,21 @@ inline bool reduces_in_vectors(const ReductionGeometry& g, const View& x, int co
          (g.outputs == 1 || outer_strides_fit(g.kept, 0, count));
 }
 
-/// Queues the kernel that leaves outputs x splits states. Returns them and the number of splits.
+/// States that a reduction leaves, and how many of them each output has.
+struct PartialStates {
+  Scratch memory;
+  std::int64_t splits;
+};
+
+/// Queues the kernel that leaves outputs x splits states.
 template <int kVector, class T, class M>
-std::pair<typename M::State*, std::int64_t> launch_partial(const char* op, const ReductionGeometry& g, const M& monoid,
-                                                           const View& x, const Stream& stream) {
+PartialStates launch_partial(const char* op, const ReductionGeometry& g, const M& monoid, const View& x,
+                             const Stream& stream) {
   using State = typename M::State;
   // Enough blocks to fill the card several times over, each with enough to do.
   const std::int64_t wanted = multiprocessors(stream) * std::int64_t{8};
   const auto allocate = [&](std::int64_t splits) {
-    const std::size_t bytes = static_cast<std::size_t>(g.outputs * splits) * sizeof(State);
-    return static_cast<State*>(backend_of(stream.device).allocate(bytes, stream.device.index));
+    return Scratch(static_cast<std::size_t>(g.outputs * splits) * sizeof(State), stream);
   };
   const auto splits_for = [](std::int64_t most, std::int64_t elements, std::int64_t least) {
     return std::clamp<std::int64_t>(std::min(most, ceil_div(elements, least)), 1, 2048);
@@ -252,22 +258,23 @@ std::pair<typename M::State*, std::int64_t> launch_partial(const char* op, const
   if (g.column_major) {
     const std::int64_t units = ceil_div(g.outputs, kWarp * kVector);
     const std::int64_t splits = splits_for(wanted / units, g.count, 128);
-    State* partial = allocate(splits);
+    Scratch partial = allocate(splits);
     launch(op, reduce_columns_kernel<kVector, M, T>,
            {.grid = dim3(static_cast<unsigned>(units), static_cast<unsigned>(splits)),
             .block = dim3(kWarp, kReduceThreads / kWarp)},
-           stream, g, monoid, x.as<T>(), ceil_div(std::max<std::int64_t>(g.count, 1), splits), partial);
-    return {partial, splits};
+           stream, g, monoid, x.as<T>(), ceil_div(std::max<std::int64_t>(g.count, 1), splits), partial.as<State>());
+    return {std::move(partial), splits};
   }
   const std::int64_t vectors = g.count / kVector;
   const auto rows = [&]<int kThreads>() {
     constexpr int kJobs = kReduceThreads / kThreads;
     const std::int64_t splits = splits_for(wanted * kJobs / g.outputs, vectors, 16 * kThreads);
-    State* partial = allocate(splits);
+    Scratch partial = allocate(splits);
     launch(op, reduce_rows_kernel<kThreads, kVector, M, T>,
            {.grid = dim3(static_cast<unsigned>(ceil_div(g.outputs * splits, kJobs))), .block = dim3(kThreads, kJobs)},
-           stream, g, monoid, x.as<T>(), splits, ceil_div(std::max<std::int64_t>(vectors, 1), splits), partial);
-    return std::pair{partial, splits};
+           stream, g, monoid, x.as<T>(), splits, ceil_div(std::max<std::int64_t>(vectors, 1), splits),
+           partial.as<State>());
+    return PartialStates{std::move(partial), splits};
   };
   if constexpr (kVector > 1) {
     if (vectors > 512) return rows.template operator()<kReduceThreads>();
@@ -289,22 +296,20 @@ void reduce(const char* op, M monoid, const View& x, const View& out, bool accum
                                      "reduce a part at a time",
                                      g.outputs, g.count);
   }
-  const auto [partial, splits] = internal::reduces_in_vectors(g, x, kVector)
-                                     ? internal::launch_partial<kVector, T>(op, g, monoid, x, stream)
-                                     : internal::launch_partial<1, T>(op, g, monoid, x, stream);
-  const auto finish = [&, partial = partial, splits = splits]<int kLanes>() {
+  const auto partial = internal::reduces_in_vectors(g, x, kVector)
+                           ? internal::launch_partial<kVector, T>(op, g, monoid, x, stream)
+                           : internal::launch_partial<1, T>(op, g, monoid, x, stream);
+  const auto finish = [&]<int kLanes>() {
     const std::int64_t blocks = ceil_div(g.outputs * kLanes, kReduceThreads);
     launch(op, finish_reduction_kernel<kLanes, M, R>,
-           {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kReduceThreads)}, stream, g, monoid, partial,
-           splits, out.as<R>(), accumulate);
+           {.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kReduceThreads)}, stream, g, monoid,
+           partial.memory.template as<typename M::State>(), partial.splits, out.as<R>(), accumulate);
   };
-  if (splits > 4) {
+  if (partial.splits > 4) {
     finish.template operator()<kWarp>();
   } else {
     finish.template operator()<1>();
   }
-  const std::size_t bytes = static_cast<std::size_t>(g.outputs * splits) * sizeof(typename M::State);
-  backend_of(stream.device).release(partial, bytes, stream.device.index);
 }
 
 }  // namespace trinix::cuda

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 #include <trinix/core/backend.h>
 
@@ -20,6 +21,8 @@ class Scratch {
   ~Scratch() {
     if (data_ != nullptr) backend_of(device_).release(data_, bytes_, device_.index);
   }
+  Scratch(Scratch&& other) noexcept
+      : bytes_(other.bytes_), device_(other.device_), data_(std::exchange(other.data_, nullptr)) {}
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 

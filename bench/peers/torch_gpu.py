@@ -133,6 +133,7 @@ def gpt2(args):
     training_step("gpt2", GPT2, "compiled, cuDNN attention", "default", cudnn)
     if not args.quick:
         training_step("gpt2", GPT2, "compiled", "default")
+        training_step("gpt2", GPT2, "compiled, CUDA graphs, cuDNN attention", "reduce-overhead", cudnn)
     if args.max_autotune:
         training_step("gpt2", GPT2, "compiled max-autotune, cuDNN attention", "max-autotune", cudnn)
 
@@ -141,6 +142,8 @@ def char(args):
     training_step("char", CHAR, "eager", iterations=5)
     training_step("char", CHAR, "compiled", "default", iterations=5)
     training_step("char", CHAR, "compiled, CUDA graphs", "reduce-overhead", iterations=5)
+    if args.max_autotune:
+        training_step("char", CHAR, "compiled max-autotune", "max-autotune", iterations=5)
 
 
 def attention(args):
@@ -284,7 +287,7 @@ def main():
     parser.add_argument("--only", default=",".join(WORKLOADS), help="some of " + ", ".join([*WORKLOADS, *MORE_WORKLOADS]))
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--quick", action="store_true", help="leave out the slower variants")
-    parser.add_argument("--max-autotune", action="store_true", help="the GPT-2 step with mode max-autotune, minutes long")
+    parser.add_argument("--max-autotune", action="store_true", help="the training steps with mode max-autotune too, minutes long")
     args = parser.parse_args()
     print(f"# torch {torch.__version__} on {torch.cuda.get_device_name()}", flush=True)
     for name in args.only.split(","):

@@ -43,6 +43,47 @@ def cases():
     ]
 
 
+def rotate_half(x, cos, sin):
+    """As in transformers' modeling_llama."""
+    a, b = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-b, a), dim=-1) * sin
+
+
+def rotate_interleaved(x, cos, sin):
+    """As in Meta's Llama: pairs as complex numbers."""
+    pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
+
+
+def elementwise_cases(size, n):
+    heads, depth = 16, 64
+    x, packed = torch.randn(n // 1024, 1024), torch.randn(n // 1024, 2048)
+    q = torch.randn(1, n // (heads * depth), heads, depth)
+    angles = torch.rand(n // (heads * depth), depth // 2)[:, None] * 6.28
+    cos, sin = angles.cos(), angles.sin()
+    cos2, sin2 = torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)
+
+    def gated(act):
+        def unit(t):
+            gate, value = t.chunk(2, dim=-1)
+            return act(gate) * value
+
+        return unit
+
+    return [
+        (f"swiglu_{size}", [packed], gated(F.silu)),
+        (f"geglu_{size}", [packed], gated(F.gelu)),
+        (f"geglu_tanh_{size}", [packed], gated(lambda t: F.gelu(t, approximate="tanh"))),
+        (f"reglu_{size}", [packed], gated(F.relu)),
+        (f"mish_{size}", [x], F.mish),
+        (f"quick_gelu_{size}", [x], lambda t: t * torch.sigmoid(1.702 * t)),
+        (f"squared_relu_{size}", [x], lambda t: F.relu(t).square()),
+        (f"gelu_erf_{size}", [x], F.gelu),
+        (f"rope_half_{size}", [q], lambda t: rotate_half(t, cos2, sin2)),
+        (f"rope_interleaved_{size}", [q], lambda t: rotate_interleaved(t, cos, sin)),
+    ]
+
+
 def microseconds(work):
     work()
     start = time.perf_counter()
@@ -65,7 +106,7 @@ def main():
     print(f"# torch {torch.__version__}")
     for threads in map(int, args.threads.split(",")):
         torch.set_num_threads(threads)
-        for name, inputs, op in cases():
+        for name, inputs, op in cases() + elementwise_cases("64K", 1 << 16) + elementwise_cases("16M", 1 << 24):
             if args.filter not in name:
                 continue
 

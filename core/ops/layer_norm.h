@@ -1,44 +1,29 @@
 #pragma once
 
 #include <trinix/core/kernel.h>
-#include <trinix/core/view.h>
+#include <trinix/core/ops/norm_arguments.h>
 
 /// @file
-/// Layer normalisation over the last dim (Ba et al., arXiv 1607.06450).
+/// Layer normalisation over the last dim (Ba et al., arXiv 1607.06450), alone and after a residual addition. Shapes and
+/// the backward stand beside the arguments.
 
 namespace trinix {
 
 /// y = (x - mean) * rstd * weight + bias per row; mean and rstd = 1 / sqrt(var + eps) over the last dim, the variance
-/// biased and computed by the two-pass formula, in f32 or wider.
-///
-/// Shapes: x, y (rows, C), row-major; weight, bias (C), optional; mean, rstd (rows), in compute_type(dtype of x), saved
-/// for the backward. Backward: with g = dy * weight and xhat = (x - mean) * rstd,
-///   dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),  dweight = sum over rows of dy * xhat,  dbias = sum of dy.
-/// dweight and dbias are added to when `accumulate` is set, overwritten otherwise; undefined views are not wanted.
+/// biased and computed by the two-pass formula. No branch and no activation.
 struct LayerNorm {
   static constexpr const char* kName = "layer_norm";
   static constexpr bool kHasReference = true;
-  struct Forward {
-    View x;
-    View weight;
-    View bias;
-    View y;
-    View mean;
-    View rstd;
-    double eps;
-  };
-  struct Backward {
-    View x;
-    View weight;
-    View mean;
-    View rstd;
-    View dy;
-    View dx;
-    View dweight;
-    View dbias;
-    bool accumulate_dweight = false;
-    bool accumulate_dbias = false;
-  };
+  using Forward = NormForward;
+  using Backward = NormBackward;
+};
+
+/// sum = x + branch, then LayerNorm of the sum as it is stored, in one pass over memory. The branch may have dropout.
+struct AddLayerNorm {
+  static constexpr const char* kName = "add_layer_norm";
+  static constexpr bool kHasReference = true;
+  using Forward = NormForward;
+  using Backward = NormBackward;
 };
 
 }  // namespace trinix

@@ -165,7 +165,52 @@ def gpt(name, bias, gelu):
     save(name, out)
 
 
+def attention():
+    """F.scaled_dot_product_attention forward and backward, in the layout (batch, length, heads, depth): causal, with a
+    mask that is learnt, with one of booleans, with fewer key heads; ALiBi and a window by the masks that define them."""
+    out = {}
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def case(name, queries, keys, heads, key_heads, depth, value_depth, mask=None, **options):
+        leaves = {
+            "q": draw(2, queries, heads, depth),
+            "k": draw(2, keys, key_heads, depth),
+            "v": draw(2, keys, key_heads, value_depth),
+        }
+        if mask is not None and mask.dtype != torch.bool:
+            leaves["mask"] = mask
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        q, k, v = (leaves[n].transpose(1, 2) for n in "qkv")
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != key_heads, **options)
+        y = y.transpose(1, 2)
+        direction = draw(*y.shape)
+        y.backward(direction)
+        out[f"{name}.out"], out[f"{name}.direction"] = y, direction
+        for n, leaf in leaves.items():
+            out[f"{name}.{n}"], out[f"{name}.d{n}"] = leaf, leaf.grad
+        if mask is not None and mask.dtype == torch.bool:
+            out[f"{name}.mask"] = mask
+
+    case("plain", 5, 7, 2, 2, 8, 6)
+    case("causal", 6, 6, 2, 2, 8, 8, is_causal=True)
+    case("grouped", 6, 6, 4, 2, 8, 8, is_causal=True, scale=0.3)
+    case("learnt", 5, 7, 4, 1, 8, 8, mask=draw(4, 5, 7).unsqueeze(0))
+    visible = draw(2, 1, 5, 7) > -0.5
+    visible[..., 0] = True
+    case("visible", 5, 7, 2, 2, 8, 8, mask=visible)
+    distance = torch.arange(6)[:, None] + 9 - 6 - torch.arange(9)[None, :]
+    slopes = torch.tensor([0.5, 0.125], dtype=torch.float64)
+    case("alibi", 6, 9, 2, 2, 8, 8, mask=(-slopes[:, None, None] * distance.abs()).unsqueeze(0))
+    case("window", 6, 9, 2, 2, 8, 8, mask=(distance <= 3) & (distance >= -1))
+    save("attention", out)
+
+
 adamw()
 clipping()
+attention()
 gpt("gpt_bias_tanh", bias=True, gelu="tanh")
 gpt("gpt_plain_erf", bias=False, gelu="none")

@@ -78,6 +78,13 @@ std::vector<Case> cases() {
   }
   list.push_back(layer_case("LayerNorm without parameters",
                             std::make_shared<LayerNorm>(LayerNormOptions{.features = 7, .affine = false}), {3, 7}));
+  for (const bool bias : {false, true}) {
+    list.push_back(layer_case(bias ? "RMSNorm with bias" : "RMSNorm",
+                              std::make_shared<RMSNorm>(RMSNormOptions{.features = 7, .bias = bias, .tensor = kF64}),
+                              {3, 7}));
+  }
+  list.push_back(layer_case("RMSNorm without parameters",
+                            std::make_shared<RMSNorm>(RMSNormOptions{.features = 7, .weight = false}), {3, 7}));
   list.push_back(layer_case("CausalSelfAttention with dropout",
                             std::make_shared<CausalSelfAttention>(CausalSelfAttentionOptions{
                                 .width = 6, .heads = 3, .dropout = 0.3, .tensor = kF64, .generator = g}),
@@ -122,6 +129,15 @@ std::vector<Case> cases() {
                     const auto [sum, normed] = norm->add_and_norm(x, delta);
                     return sum * 0.7 + normed;
                   }});
+
+  const auto rms = std::make_shared<RMSNorm>(RMSNormOptions{.features = 5, .tensor = kF64});
+  list.push_back({"RMSNorm with a residual branch that is dropped out", rms, {x, delta}, [rms, x, delta, g] {
+                    generator().manual_seed(9);
+                    const auto [sum, normed] = rms->add_and_norm(x, delta, {.p = 0.3, .generator = g});
+                    return sum * 0.7 + normed;
+                  }});
+  list.push_back(
+      {"RMSNorm with an activation", rms, {x}, [rms, x] { return rms->norm_and_activate(x, Activation::silu); }});
 
   for (const bool tied : {true, false}) {
     const GptConfig config{.vocab_size = 7,

@@ -92,11 +92,10 @@ class Problem {
   [[nodiscard]] Row row_of(std::int64_t n, std::int64_t h, std::int64_t i) const {
     Row row;
     for (std::int64_t j = 0; j < keys(n); ++j) {
+      const double* q = &q_[query_at(n, i, h, depth_)];
+      const double* k = &k_[key_at(n, j, h, depth_)];
       double s = 0;
-      for (std::int64_t d = 0; d < depth_; ++d) {
-        const auto c = static_cast<std::size_t>(d);
-        s += q_[query_at(n, i, h, depth_) + c] * k_[key_at(n, j, h, depth_) + c];
-      }
+      for (std::int64_t c = 0; c < depth_; ++c) s += q[c] * k[c];
       s *= scale_;
       if (!options_.slopes.empty()) {
         const bool shared = static_cast<std::int64_t>(options_.slopes.size()) == heads_;
@@ -133,12 +132,12 @@ class Problem {
       p.push_back(std::exp(row.score[at] - max) / sum);
       dp.push_back(0);
       if (row.score[at] == -kInfinity) continue;
-      for (std::int64_t d = 0; d < value_depth_; ++d) {
-        const auto c = static_cast<std::size_t>(d);
-        const double value = v_[key_at(n, j, h, value_depth_) + c];
+      const std::size_t value_at = key_at(n, j, h, value_depth_);
+      for (std::size_t c = 0; c < static_cast<std::size_t>(value_depth_); ++c) {
+        const double value = v_[value_at + c];
         const double direction = dout.values.empty() ? 0 : dout[out_at + c];
         r.out[out_at + c] += p[at] * row.factor[at] * value;
-        r.dv[key_at(n, j, h, value_depth_) + c] += p[at] * row.factor[at] * direction;
+        r.dv[value_at + c] += p[at] * row.factor[at] * direction;
         dp[at] += row.factor[at] * direction * value;
       }
       delta += p[at] * dp[at];
@@ -148,10 +147,10 @@ class Problem {
       if (row.score[at] == -kInfinity) continue;
       const double ds = p[at] * (dp[at] - delta);
       if (!options_.mask.values.empty()) r.dmask[mask_at(n, h, i, j)] += ds;
-      for (std::int64_t d = 0; d < depth_; ++d) {
-        const auto c = static_cast<std::size_t>(d);
-        r.dq[query_at(n, i, h, depth_) + c] += ds * scale_ * k_[key_at(n, j, h, depth_) + c];
-        r.dk[key_at(n, j, h, depth_) + c] += ds * scale_ * q_[query_at(n, i, h, depth_) + c];
+      const std::size_t q = query_at(n, i, h, depth_), k = key_at(n, j, h, depth_);
+      for (std::size_t c = 0; c < static_cast<std::size_t>(depth_); ++c) {
+        r.dq[q + c] += ds * scale_ * k_[k + c];
+        r.dk[k + c] += ds * scale_ * q_[q + c];
       }
     }
   }

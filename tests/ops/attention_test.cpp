@@ -1,12 +1,9 @@
-#include "op_case.h"
+#include "attention_naive.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
-#include <limits>
 
 #include <trinix/core/backend.h>
-#include <trinix/core/ops/dropout.h>
-#include <trinix/core/philox.h>
 
 namespace trinix::testing {
 namespace {
@@ -18,54 +15,11 @@ struct Sizes {
   std::int64_t batch, queries, keys, heads, key_heads, depth, value_depth;
 };
 
-/// softmax(q k^T scale + mask) v by the definition; p is dropped with the generator at (kSeed, 0).
+/// By the definition; p is dropped with the generator at (kSeed, 0).
 Array naive_attention(const std::vector<Array>& in, bool causal, double dropout, std::int64_t left = -1,
                       std::int64_t right = -1) {
-  const Array &q = in[0], &k = in[1], &v = in[2];
-  const std::int64_t batch = q.size(0), queries = q.size(1), heads = q.size(2), depth = q.size(3);
-  const std::int64_t keys = k.size(1), key_heads = k.size(2), value_depth = v.size(3);
-  const double scale = 1 / std::sqrt(static_cast<double>(depth));
-  Array out{{batch, queries, heads, value_depth},
-            std::vector<double>(static_cast<std::size_t>(batch * queries * heads * value_depth), 0.0)};
-  for (std::int64_t b = 0; b < batch; ++b) {
-    for (std::int64_t h = 0; h < heads; ++h) {
-      const std::int64_t hk = h / (heads / key_heads);
-      for (std::int64_t i = 0; i < queries; ++i) {
-        const std::int64_t diagonal = i + keys - queries;
-        const std::int64_t first = left < 0 ? 0 : std::max<std::int64_t>(0, diagonal - left);
-        const std::int64_t reach = causal ? 0 : right < 0 ? keys : right;
-        const std::int64_t end = causal || right >= 0 ? std::min(keys, diagonal + reach + 1) : keys;
-        std::vector<double> p(static_cast<std::size_t>(keys), 0.0);
-        double max = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (std::int64_t j = first; j < end; ++j) {
-          double s = 0;
-          for (std::int64_t d = 0; d < depth; ++d) {
-            s += q.values[static_cast<std::size_t>(((b * queries + i) * heads + h) * depth + d)] *
-                 k.values[static_cast<std::size_t>(((b * keys + j) * key_heads + hk) * depth + d)];
-          }
-          p[static_cast<std::size_t>(j)] = s * scale;
-          max = std::max(max, s * scale);
-        }
-        for (std::int64_t j = first; j < end; ++j) {
-          double& x = p[static_cast<std::size_t>(j)];
-          sum += x = std::exp(x - max);
-        }
-        for (std::int64_t j = first; j < end; ++j) {
-          double weight = p[static_cast<std::size_t>(j)] / sum;
-          if (dropout > 0) {
-            const std::int64_t row = ((b * heads + h) * queries + i) * ((keys + 3) / 4);
-            const std::uint32_t bits = philox(kSeed, static_cast<std::uint64_t>(row + j / 4)).x[j % 4];
-            weight *= dropout_keeps(bits, dropout_threshold(dropout)) ? dropout_scale(dropout) : 0;
-          }
-          for (std::int64_t d = 0; d < value_depth; ++d) {
-            out.values[static_cast<std::size_t>(((b * queries + i) * heads + h) * value_depth + d)] +=
-                weight * v.values[static_cast<std::size_t>(((b * keys + j) * key_heads + hk) * value_depth + d)];
-          }
-        }
-      }
-    }
-  }
-  return out;
+  const NaiveAttention options{.causal = causal, .left = left, .right = right, .dropout = dropout, .seed = kSeed};
+  return options.run(in[0], in[1], in[2]).out;
 }
 
 OpCase case_of(const Sizes& s, bool causal, double dropout, bool small, std::int64_t left = -1,

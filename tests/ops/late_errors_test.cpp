@@ -47,6 +47,14 @@ TEST_F(LateErrors, EmbeddingReadsZerosAndItsBackwardAddsNothing) {
   EXPECT_EQ(weight.grad().to_doubles(), gradient);
 }
 
+TEST_F(LateErrors, RopeTurnsByNothingWhereThePositionIsBad) {
+  const Tensor x = ones({1, 3, 1, 6}, {.device = kCard});
+  const Tensor table = ones({4, 2}, {.device = kCard});
+  const Tensor y = rope(x, table, table, {.positions = indices({0, 9, 3})});
+  EXPECT_EQ(late_message(), std::string("[rope] index 9 at position 1 is out of range for 4 positions") + kLate);
+  EXPECT_EQ(y.to_doubles(), (std::vector<double>{0, 0, 2, 2, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 2, 2, 1, 1}));
+}
+
 TEST_F(LateErrors, GatherAndScatterAddLeaveOutWhatIsOutOfRange) {
   const Tensor x = from_vector<float>({1, 2, 3}, {.device = kCard});
   const Tensor index = indices({2, 1LL << 40, 0, -7});

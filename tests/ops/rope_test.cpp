@@ -121,7 +121,7 @@ TEST_P(RopeOnDevice, PackedTurnsQueriesAndKeysOnly) {
       const auto [cos, sin] = tables_of(depth / 2, device());
       Tensor x = randn({2, 3, (heads + 2 * kv_heads) * depth}).requires_grad_();
       const Tensor qkv = x * 1;
-      const Tensor& same = rope_packed_(qkv, heads, kv_heads, cos, sin, {.first_position = 2, .kernel = kernel});
+      const Tensor same = rope_packed_(qkv, heads, kv_heads, cos, sin, {.first_position = 2, .kernel = kernel});
       EXPECT_TRUE(same.same(qkv));
       const Tensor w = randn(x.shape());
       qkv.backward(w);

@@ -2,6 +2,7 @@
 
 #include "temp_folder.h"
 
+#include <cstdlib>
 #include <fcntl.h>
 #include <string>
 #include <sys/wait.h>
@@ -19,9 +20,16 @@ struct ProgramResult {
   std::string err;
 };
 
+/// Where the program under test lies: ctest says so, and without it the one of the preset is tried.
+inline std::string program_path() {
+  const char* path = std::getenv("TRINIX_PROGRAM");
+  return path != nullptr ? path : TRINIX_TEST_DATA "/../../build/cpu-release/trinix";
+}
+
 /// Starts the program as a user would, its output going to the two files. @returns its process id
 inline pid_t start_program(const std::vector<std::string>& args, const std::string& out, const std::string& err) {
-  std::vector<char*> argv = {const_cast<char*>(TRINIX_PROGRAM)};
+  const std::string program = program_path();
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   const pid_t child = ::fork();

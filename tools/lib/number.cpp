@@ -2,6 +2,7 @@
 #include <cmath>
 #include <system_error>
 
+#include <trinix/core/detail/fail.h>
 #include <trinix/tools/lib/number.h>
 
 namespace trinix::tools {
@@ -28,13 +29,8 @@ std::optional<double> parse_real(std::string_view text) {
 }
 
 std::string real_text(double value) {
-  char text[40];
-  // Left to itself, to_chars writes 0.0001 as 1e-04.
-  const double size = std::abs(value);
-  const bool plain = size >= 1e-4 && size < 1e15;
-  const auto [end, error] = plain ? std::to_chars(text, text + sizeof text, value, std::chars_format::fixed)
-                                  : std::to_chars(text, text + sizeof text, value);
-  return {text, error == std::errc() ? end : text};
+  // The formatting library, and not std::to_chars, whose tables would make a static program 130 KB larger.
+  return detail::format("{}", value);
 }
 
 }  // namespace trinix::tools

@@ -23,7 +23,7 @@ void PairBackward::prepare(const AttentionSequence& sequence, std::int64_t h, st
                   out);
   for (std::int64_t r = 0; r < rows; ++r) {
     const float saved = args_.lse.as<float>()[at + r];
-    lse[r] = saved == kMinusInfinity ? -kMinusInfinity : saved * kLog2E;
+    lse[r] = saved == kMinusInfinity ? -kMinusInfinity : saved;
     Lanes total = {};
     for (std::int64_t c = 0; c < padded; c += kLanes)
       total += load(out + r * padded + c) * load(s.dout + r * padded + c);
@@ -42,7 +42,7 @@ bool PairBackward::recompute(const Pair& pair, const float* keys_t, const float*
   const HeadRows dout = head_of(args_.dout, sequence.batch, pair.h, sequence.first_query);
   pack_positions(query, pair.i0, pair.rows, sequence.queries, shape_.depth, kPairQueries, s.queries_t);
   pack_positions(dout, pair.i0, pair.rows, sequence.queries, shape_.value_depth, kPairQueries, s.dout_t);
-  score_product(pair, s.queries_t, keys_t, shape_.depth, scale_ * kLog2E, s.p);
+  score_product(pair, s.queries_t, keys_t, shape_.depth, scale_, s.p);
   score_product(pair, s.dout_t, values_t, shape_.value_depth, 1, s.ds);
   if (bias_.any()) {
     softmax_backward<true>(pair, lse, delta, s);
@@ -111,10 +111,16 @@ void PairBackward::softmax_backward(const Pair& pair, const float* lse, const fl
       }
       // Of a hidden pair, lse and dp may be NaN.
       const LaneInts hidden = score == kMinusInfinity;
-      const Lanes p = select(hidden, Lanes{}, exp2(score - lse[r]));
-      const Lanes keep = drops ? kept(bits + r * bits_pitch + c) : broadcast(1.0F);
-      store(p_row + c, p * keep);
-      store(ds_row + c, select(hidden, Lanes{}, p * (load(ds_row + c) * keep - delta[r])));
+      const Lanes p = select(hidden, Lanes{}, exp_difference(score, broadcast(lse[r])));
+      Lanes dp = load(ds_row + c);
+      if (drops) {
+        const Lanes keep = kept(bits + r * bits_pitch + c);
+        store(p_row + c, p * keep);
+        dp *= keep;
+      } else {
+        store(p_row + c, p);
+      }
+      store(ds_row + c, select(hidden, Lanes{}, p * (dp - delta[r])));
     }
     clear(c, std::min(round_up(end + Tile::rows, kLanes), kPairPitch));
   }

@@ -74,7 +74,7 @@ class PairBackward {
  public:
   explicit PairBackward(const Attention::Backward& args);
 
-  /// Of queries [i0, i0 + rows): lse to the base 2, +inf where nothing is seen; and delta = dout . out - dlse.
+  /// Of queries [i0, i0 + rows): lse, but +inf where nothing is seen; and delta = dout . out - dlse.
   void prepare(const AttentionSequence& sequence, std::int64_t h, std::int64_t i0, std::int64_t rows,
                const PairScratch& s, float* lse, float* delta) const;
 

@@ -7,7 +7,7 @@
 
 /// @file
 /// What is added to the scores: ALiBi, which is computed where it is needed, and masks, of which a tile at a time is
-/// brought into f32 with -inf for what is hidden. Scores are in the base of exp2.
+/// brought into f32 with -inf for what is hidden.
 
 namespace trinix::cpu::internal {
 
@@ -22,10 +22,10 @@ class AttentionBias {
   [[nodiscard]] bool any() const { return alibi_.defined || mask_.defined; }
   [[nodiscard]] bool has_mask() const { return mask_.defined; }
 
-  /// Slope of one head, in the base of exp2; 0 without ALiBi.
+  /// Slope of one head; 0 without ALiBi.
   [[nodiscard]] float slope(const AttentionSequence& s, std::int64_t h) const {
     if (!alibi_.defined) return 0;
-    return alibi_.as<float>()[s.index * alibi_.strides[0] + h * alibi_.strides[1]] * kLog2E;
+    return alibi_.as<float>()[s.index * alibi_.strides[0] + h * alibi_.strides[1]];
   }
 
   /// Rows [i0, i0 + rows) and columns [j0, j0 + cols) of one head's mask, at to[row * pitch + column]. Returns whether
@@ -57,8 +57,7 @@ class AttentionBias {
 
   /// A score with its share of a mask: -inf where that is -inf, whatever the score.
   static TRINIX_INLINE Lanes add(Lanes score, Lanes mask) {
-    const Lanes scaled = mask * kLog2E;
-    const Lanes sum = score + select(scaled < kLowestScore, broadcast(kLowestScore), scaled);
+    const Lanes sum = score + select(mask < kLowestScore, broadcast(kLowestScore), mask);
     return select(mask == kMinusInfinity, broadcast(kMinusInfinity), sum);
   }
 

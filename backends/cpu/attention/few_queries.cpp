@@ -91,7 +91,7 @@ class FewQueries {
               std::int64_t begin, std::int64_t end, const Row& row, float* out) const {
     const HeadRows keys = head_of(args_.in.k, sequence.batch, hk, sequence.first_key);
     const HeadRows values = head_of(args_.in.v, sequence.batch, hk, sequence.first_key);
-    const float scale = static_cast<float>(args_.in.scale) * kLog2E;
+    const auto scale = static_cast<float>(args_.in.scale);
     const std::int64_t count = end - begin;
     for (std::int64_t j = 0; j < count; ++j) {
       row.scores[j] = scale * dot(query, static_cast<const T*>(keys.data) + (begin + j) * keys.row, keys.col);
@@ -105,8 +105,8 @@ class FewQueries {
     for (std::int64_t at = 0; at < count; at += kLanes) {
       const std::int64_t n = std::min<std::int64_t>(kLanes, count - at);
       float p[kLanes];
-      for (std::int64_t l = 0; l < kLanes; ++l) p[l] = l < n ? row.scores[at + l] - max : kMinusInfinity;
-      store(p, exp2(load(p)));
+      for (std::int64_t l = 0; l < kLanes; ++l) p[l] = l < n ? row.scores[at + l] : kMinusInfinity;
+      store(p, exp_difference(load(p), broadcast(max)));
       for (std::int64_t l = 0; l < n; ++l) {
         if (row.scores[at + l] == kMinusInfinity) continue;  // a hidden value may be NaN
         sum += p[l];
@@ -162,7 +162,7 @@ class FewQueries {
     float sum = 0;
     for (std::int64_t p = 0; p < parts_; ++p) {
       const Part part = *part_of(first + p, row);
-      const float weight = std::exp2(part.max - max);
+      const float weight = std::exp(part.max - max);
       const float* from = out_of(first + p, row);
       sum += weight * part.sum;
       for (std::int64_t c = 0; c < padded_; ++c) out[c] = weight * from[c] + (p == 0 ? 0.0F : out[c]);
@@ -170,7 +170,7 @@ class FewQueries {
     const AttentionSequence sequence = shape_.sequence(head / shape_.key_heads);
     const std::int64_t h = head % shape_.key_heads * shape_.group + row / sequence.queries;
     const std::int64_t i = row % sequence.queries;
-    args_.lse.as<float>()[shape_.lse_row(sequence, h, i)] = max * kLn2 + std::log(sum);
+    args_.lse.as<float>()[shape_.lse_row(sequence, h, i)] = max + std::log(sum);
     store_position<T>(args_.out, sequence.batch, sequence.first_query + i, h, out, sum == 0.0F ? 0.0F : 1 / sum);
   }
 

@@ -92,7 +92,7 @@ class BlockedForward {
       : args_(args),
         shape_(args.in),
         bias_(args.in),
-        scale_(static_cast<float>(args.in.scale) * kLog2E),
+        scale_(static_cast<float>(args.in.scale)),
         threshold_(dropout_threshold(args.in.dropout)),
         drop_scale_(static_cast<float>(dropout_scale(args.in.dropout))) {}
 
@@ -228,7 +228,7 @@ class BlockedForward {
     }
   }
 
-  /// Turns n rows of scores into exp2(score - max), 0 where hidden, and brings the running maximum, sum and output up
+  /// Turns n rows of scores into exp(score - max), 0 where hidden, and brings the running maximum, sum and output up
   /// to the new maximum.
   void softmax_block(const QueryBlock& block, std::int64_t j0, std::int64_t n, const Scratch& scratch, Running& running,
                      bool first) const {
@@ -267,12 +267,12 @@ class BlockedForward {
       Lanes sum = Lanes{};
       for (j = 0; j < some; ++j) store(scores + j * kQueries, Lanes{});
       for (; j < none; ++j) {
-        const Lanes p = exp2(load(scores + j * kQueries) - top);
+        const Lanes p = exp_difference(load(scores + j * kQueries), top);
         store(scores + j * kQueries, p);
         sum += p;
       }
       for (; j < n; ++j) store(scores + j * kQueries, Lanes{});
-      const Lanes correction = exp2(running.max[g] - top);
+      const Lanes correction = exp_difference(running.max[g], top);
       running.sum[g] = running.sum[g] * correction + sum;
       running.max[g] = top;
       if (!first) rescale(scratch, g, correction);
@@ -318,7 +318,7 @@ class BlockedForward {
     }
     float lse[kQueries];
 #pragma omp simd
-    for (std::int64_t r = 0; r < kQueries; ++r) lse[r] = max[r] * kLn2 + vm::log(sum[r]);
+    for (std::int64_t r = 0; r < kQueries; ++r) lse[r] = max[r] + vm::log(sum[r]);
     float* lse_out = args_.lse.as<float>() + shape_.lse_row(block.sequence, block.h, block.i0);
     const std::int64_t first = block.sequence.first_query + block.i0;
     for (std::int64_t r = 0; r < block.count; ++r) {
@@ -331,7 +331,7 @@ class BlockedForward {
   const Attention::Forward& args_;
   AttentionShape shape_;
   AttentionBias bias_;
-  float scale_;  ///< for exponentials to the base 2
+  float scale_;
   std::uint32_t threshold_;
   float drop_scale_;
 };

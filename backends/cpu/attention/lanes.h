@@ -18,7 +18,6 @@ using LaneInts = Vec<std::int32_t>;
 inline constexpr int kLanes = kWidth<float>;
 
 inline constexpr float kLog2E = 1.44269504088896341F;
-inline constexpr float kLn2 = 0.693147180559945309F;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 TRINIX_INLINE Lanes select(LaneInts mask, Lanes a, Lanes b) { return mask ? a : b; }
@@ -46,6 +45,9 @@ TRINIX_INLINE Lanes exp2(Lanes x) {
   const LaneInts exponent = (std::bit_cast<LaneInts>(shifted) + 127) << 23;
   return select(x < -126.0F, Lanes{}, p * std::bit_cast<Lanes>(exponent));
 }
+
+/// e^(a - b), with one rounding where a and b are near each other.
+TRINIX_INLINE Lanes exp_difference(Lanes a, Lanes b) { return exp2((a - b) * kLog2E); }
 
 /// Hands out pieces of a block of memory, each on a cache line of its own.
 class Arena {

@@ -79,13 +79,18 @@ void write_empty_sum(const Problem<T>& p, std::int64_t begin, std::int64_t end) 
 /// Elements of workspace for one thread alone.
 template <class T>
 std::int64_t serial_elements(const Problem<T>& p) {
-  return thin_suits(p) ? thin_workspace(p, 1) : plan_gemm(p, 1).workspace_elements();
+  if constexpr (std::is_same_v<T, float>) {
+    if (thin_suits(p)) return thin_workspace(p, 1);
+  }
+  return plan_gemm(p, 1).workspace_elements();
 }
 
 template <class T>
 void run_serial(const Problem<T>& p, T* workspace) {
   if (p.k == 0) return write_empty_sum(p, 0, p.m);
-  if (thin_suits(p)) return thin(p, 1, workspace);
+  if constexpr (std::is_same_v<T, float>) {
+    if (thin_suits(p)) return thin(p, 1, workspace);
+  }
   run_gemm(p, plan_gemm(p, 1), workspace);
 }
 
@@ -111,10 +116,12 @@ void run_parallel(const Problem<T>& p) {
     return parallel_for(p.m, std::max<std::int64_t>(1, kGrain / p.n),
                         [&](std::int64_t begin, std::int64_t end) { write_empty_sum(p, begin, end); });
   }
-  if (thin_suits(p)) {
-    // Bound by reading B, which is slower than arithmetic by far.
-    const int threads = threads_for(p.n * p.k, kGrain);
-    return thin(p, threads, static_cast<T*>(thread_workspace(sizeof(T) * thin_workspace(p, threads))));
+  if constexpr (std::is_same_v<T, float>) {
+    if (thin_suits(p)) {
+      // Bound by reading B, which is slower than arithmetic by far.
+      const int threads = threads_for(p.n * p.k, kGrain);
+      return thin(p, threads, static_cast<T*>(thread_workspace(sizeof(T) * thin_workspace(p, threads))));
+    }
   }
   const int threads = threads_for(static_cast<std::int64_t>(p.flops()), kSerialFlops);
   if (threads > 1 && p.m <= 4 * Tile::rows && p.n >= threads * kTileColumns<T>) return run_by_columns(p, threads);

@@ -107,7 +107,8 @@ void gemm_batched(const GemmArgs& like, std::int64_t count, GemmOfBatch f, const
 [[nodiscard]] PackedMatrix pack_b(std::int64_t k, std::int64_t n, const GemmMatrix& b, void* buffer);
 
 /// The second implementation, on Eigen, with threads over rows or columns. f32 and f64 only, no mixing; packed_b is
-/// not taken. Used for f64 and to check gemm(). @throws DtypeError, ConfigError.
+/// not taken; operands whose columns are not adjacent are copied. Used for f64
+/// and to check gemm(). @throws DtypeError, ConfigError.
 void gemm_eigen(const GemmArgs& args);
 void gemm_eigen_batched(const GemmArgs& first, std::int64_t count, const GemmBatchStrides& strides);
 

@@ -34,52 +34,39 @@ void check(const GemmArgs& args) {
 template <class T>
 using Dense = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 template <class T>
-using DenseByColumns = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
-template <class M>
-using Strided = Eigen::Map<M, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
-template <class M>
-using Mapped = Eigen::Map<const M, Eigen::Unaligned, Eigen::OuterStride<>>;
+using Strided = Eigen::Map<T, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+template <class T>
+using Rows = Eigen::Map<T, Eigen::Unaligned, Eigen::OuterStride<>>;
 
-/// Calls f with the operand in the form that Eigen multiplies fast: one stride is 1, or a copy.
-template <class T, class F>
-void with_operand(const GemmMatrix& x, std::int64_t rows, std::int64_t cols, F&& f) {
+/// The operand with adjacent columns: where it lies, or as a copy in `copy`. One form, because Eigen's product is
+/// compiled anew for each combination of forms, at 10 KB apiece.
+template <class T>
+Rows<const Dense<T>> as_rows(const GemmMatrix& x, std::int64_t rows, std::int64_t cols, Dense<T>& copy) {
   const T* data = static_cast<const T*>(x.data);
-  if (x.col == 1 && x.row >= cols) {
-    f(Mapped<Dense<T>>(data, rows, cols, Eigen::OuterStride<>(x.row)));
-  } else if (x.row == 1 && x.col >= rows) {
-    f(Mapped<DenseByColumns<T>>(data, rows, cols, Eigen::OuterStride<>(x.col)));
-  } else {
-    const Dense<T> copy = Strided<const Dense<T>>(data, rows, cols, {x.row, x.col});
-    f(Mapped<Dense<T>>(copy.data(), rows, cols, Eigen::OuterStride<>(cols)));
-  }
+  if (x.col == 1 && x.row >= cols) return {data, rows, cols, Eigen::OuterStride<>(x.row)};
+  copy = Strided<const Dense<T>>(data, rows, cols, {x.row, x.col});
+  return {copy.data(), rows, cols, Eigen::OuterStride<>(cols)};
 }
 
 template <class T>
 void product(const GemmArgs& args) {
-  using Bias = Eigen::Map<const Eigen::Matrix<T, 1, Eigen::Dynamic>>;
-  const T alpha = static_cast<T>(args.alpha);
-  const auto into = [&](auto&& c) {
-    if (!args.accumulate) c.setZero();
-    if (args.k > 0) {
-      with_operand<T>(args.a, args.m, args.k, [&](const auto& a) {
-        with_operand<T>(args.b, args.k, args.n, [&](const auto& b) { c.noalias() += alpha * a * b; });
-      });
-    }
-    if (args.bias != nullptr) c.rowwise() += Bias(static_cast<const T*>(args.bias), args.n);
-  };
   T* data = static_cast<T*>(args.c.data);
-  if (args.c.col == 1) {
-    into(Eigen::Map<Dense<T>, Eigen::Unaligned, Eigen::OuterStride<>>(data, args.m, args.n,
-                                                                      Eigen::OuterStride<>(args.c.row)));
-  } else if (args.c.row == 1) {
-    into(Eigen::Map<DenseByColumns<T>, Eigen::Unaligned, Eigen::OuterStride<>>(data, args.m, args.n,
-                                                                               Eigen::OuterStride<>(args.c.col)));
-  } else {
-    Strided<Dense<T>> c(data, args.m, args.n, {args.c.row, args.c.col});
-    Dense<T> copy = c;
-    into(copy);
-    c = copy;
+  const bool in_place = args.c.col == 1 && args.c.row >= args.n;
+  Strided<Dense<T>> result(data, args.m, args.n, {args.c.row, args.c.col});
+  Dense<T> copy_of_c;
+  if (!in_place) copy_of_c = result;
+  Rows<Dense<T>> c(in_place ? data : copy_of_c.data(), args.m, args.n,
+                   Eigen::OuterStride<>(in_place ? args.c.row : args.n));
+  if (!args.accumulate) c.setZero();
+  if (args.k > 0) {
+    Dense<T> copy_of_a, copy_of_b;
+    const auto a = as_rows<T>(args.a, args.m, args.k, copy_of_a);
+    const auto b = as_rows<T>(args.b, args.k, args.n, copy_of_b);
+    c.noalias() += static_cast<T>(args.alpha) * a * b;
   }
+  const T* bias = static_cast<const T*>(args.bias);
+  for (std::int64_t j = 0; bias != nullptr && j < args.n; ++j) c.col(j).array() += bias[j];
+  if (!in_place) result = c;
 }
 
 void product_of(const GemmArgs& args) {

@@ -62,19 +62,12 @@ void write_tile(const Problem<T>& p, T* tile, std::int64_t tile_step, std::int64
                 std::int64_t rows, std::int64_t cols, bool first);
 
 /// Products with few rows, for which packing B would cost more than it gains: B is read where it lies. False when the
-/// shape or the strides do not suit.
-template <class T>
-[[nodiscard]] bool thin_suits(const Problem<T>& p);
-/// Elements of T of workspace that thin() needs on `threads` threads.
-template <class T>
-[[nodiscard]] std::int64_t thin_workspace(const Problem<T>& p, int threads);
-template <class T>
-void thin(const Problem<T>& p, int threads, T* workspace);
-
-template <>
+/// shape or the strides do not suit. Text is generated with such products; in f64 they are like any other.
+[[nodiscard]] bool thin_suits(const Problem<float>& p);
+/// Floats of workspace that thin() needs on `threads` threads.
+[[nodiscard]] std::int64_t thin_workspace(const Problem<float>& p, int threads);
 void thin(const Problem<float>& p, int threads, float* workspace);
-template <>
-void thin(const Problem<double>& p, int threads, double* workspace);
+
 template <>
 void write_tile(const Problem<float>& p, float* tile, std::int64_t tile_step, std::int64_t row, std::int64_t col,
                 std::int64_t rows, std::int64_t cols, bool first);

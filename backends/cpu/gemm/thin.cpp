@@ -160,24 +160,14 @@ void thin_of(const Problem<T>& p, int threads, T* workspace) {
 
 }  // namespace
 
-template <class T>
-bool thin_suits(const Problem<T>& p) {
+bool thin_suits(const Problem<float>& p) {
   if (p.packed_b.defined()) return false;
   if (by_dots(p)) return p.m <= kDotRows;
   return p.b.lane_stride == 1 && p.m <= kTileRows;
 }
 
-template <class T>
-std::int64_t thin_workspace(const Problem<T>& p, int threads) {
-  return copy_of_a(p) + threads * tail_panel(p);
-}
+std::int64_t thin_workspace(const Problem<float>& p, int threads) { return copy_of_a(p) + threads * tail_panel(p); }
 
-template <>
-void thin(const Problem<double>& p, int threads, double* workspace) {
-  thin_of<double, double>(p, threads, workspace);
-}
-
-template <>
 void thin(const Problem<float>& p, int threads, float* workspace) {
   switch (p.b.dtype) {
     case DType::bf16:
@@ -188,10 +178,5 @@ void thin(const Problem<float>& p, int threads, float* workspace) {
       return thin_of<float, float>(p, threads, workspace);
   }
 }
-
-template bool thin_suits(const Problem<float>&);
-template bool thin_suits(const Problem<double>&);
-template std::int64_t thin_workspace(const Problem<float>&, int);
-template std::int64_t thin_workspace(const Problem<double>&, int);
 
 }  // namespace trinix::cpu::internal

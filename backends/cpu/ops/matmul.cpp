@@ -54,6 +54,7 @@ const char* why_not_eigen(const Matmul::Forward& args, bool) {
 }
 
 void packed_forward(const Matmul::Forward& args, const Stream&) {
+  run_row_sums(args);
   const Batch batch = batch_of(args);
   const MatmulGeometry& g = batch.geometry;
   switch (g.batch.size()) {
@@ -67,6 +68,7 @@ void packed_forward(const Matmul::Forward& args, const Stream&) {
 }
 
 void eigen_forward(const Matmul::Forward& args, const Stream&) {
+  run_row_sums(args);
   const Batch batch = batch_of(args);
   const MatmulGeometry& g = batch.geometry;
   switch (g.batch.size()) {

@@ -2,6 +2,7 @@
 // compute type and direction, over contiguous memory; other layouts and 16-bit types are staged in L1.
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/staging.h>
+#include <trinix/backends/cpu/unary_rows.h>
 #include <trinix/backends/cpu/vector_functions.h>
 #include <trinix/backends/dispatch.h>
 #include <trinix/backends/unary_visit.h>
@@ -49,24 +50,17 @@ void gradient_row(const C* dy, const C* s, C* dx, std::int64_t n, Constants<C> k
   for (std::int64_t i = 0; i < n; ++i) dx[i] = F::gradient(dy[i], s[i], k);
 }
 
-template <class C>
-struct Rows {
-  int cost = 0;
-  void (*value)(const C* x, C* y, std::int64_t n, Constants<C> k) = nullptr;
-  void (*gradient)(const C* dy, const C* s, C* dx, std::int64_t n, Constants<C> k) = nullptr;
-};
-
 template <class F, class C>
-Rows<C> rows_for() {
+UnaryRows<C> rows_for() {
   if constexpr (std::is_floating_point_v<C>) return {F::kCost, value_row<F, C>, gradient_row<F, C>};
   return {F::kCost, value_row<F, C>, nullptr};
 }
 
 /// The rows for this function and type. @throws DtypeError when there are none.
 template <class T>
-Rows<compute_t<T>> rows_or_fail(UnaryFn function) {
+UnaryRows<compute_t<T>> rows_or_fail(UnaryFn function) {
   using C = compute_t<T>;
-  Rows<C> rows;
+  UnaryRows<C> rows;
   const bool found = fn::visit<VectorMath, C>(function, [&]<class F>() { rows = rows_for<F, C>(); });
   if (!found) {
     trinix::detail::fail<DtypeError>("unary", "this function does not take {}: convert with to()", dtype_of<T>);
@@ -87,7 +81,7 @@ void unary_forward(const Unary::Forward& args, const Stream&) {
   if (args.fn == UnaryFn::logical_not) return logical_not(args);
   dispatch_arithmetic(args.x.dtype, "unary", [&]<class T>() {
     using C = compute_t<T>;
-    const Rows<C> rows = rows_or_fail<T>(args.fn);
+    const UnaryRows<C> rows = rows_or_fail<T>(args.fn);
     const Constants<C> k{args.a.to<C>(), args.b.to<C>()};
     const Walk<2> w = make_walk<2>({&args.y, &args.x});
     const std::int64_t sy = w.inner_stride(0);
@@ -112,7 +106,7 @@ void unary_forward(const Unary::Forward& args, const Stream&) {
 void unary_backward(const Unary::Backward& args, const Stream&) {
   dispatch_floating(args.dy.dtype, "unary", [&]<class T>() {
     using C = compute_t<T>;
-    const Rows<C> rows = rows_or_fail<T>(args.fn);
+    const UnaryRows<C> rows = rows_or_fail<T>(args.fn);
     const Constants<C> k{args.a.to<C>(), args.b.to<C>()};
     // A function that needs no saved tensor is handed dy in its place.
     const View& saved = args.saved.defined ? args.saved : args.dy;
@@ -140,6 +134,13 @@ void unary_backward(const Unary::Backward& args, const Stream&) {
 }
 
 }  // namespace
+
+template <class C>
+UnaryRows<C> unary_rows(UnaryFn function) {
+  return rows_or_fail<C>(function);
+}
+template UnaryRows<float> unary_rows(UnaryFn);
+template UnaryRows<double> unary_rows(UnaryFn);
 
 void register_unary() {
   register_kernel<Unary>({"cpu", Kernel::fused, DeviceType::cpu, 0, nullptr, unary_forward, unary_backward});

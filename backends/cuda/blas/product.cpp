@@ -1,7 +1,9 @@
 #include <array>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include <trinix/backends/cuda/check.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
+#include <trinix/core/tf32.h>
 
 namespace trinix::cuda {
 
@@ -37,10 +40,9 @@ std::uint32_t alignment_of(const void* p) {
   return p == nullptr ? 16 : static_cast<std::uint32_t>(std::min<std::uintptr_t>(16, address & (~address + 1)));
 }
 
-/// All that decides which kernel is best.
-using PlanKey = std::array<std::int64_t, 18>;
+bool uses_tf32(const Product& p) { return p.dtype == DType::f32 && is_tf32_allowed(); }
 
-PlanKey key_of(const Product& p, int device) {
+ProductKey key_of(const Product& p, int device) {
   return {device,
           p.m,
           p.n,
@@ -58,7 +60,24 @@ PlanKey key_of(const Product& p, int device) {
           p.bias != nullptr ? 1 : 0,
           p.accumulate ? 1 : 0,
           std::min({alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.out.data)}),
-          alignment_of(p.bias)};
+          std::min(alignment_of(p.bias), alignment_of(p.sums)),
+          static_cast<int>(p.epilogue),
+          p.sums != nullptr ? 1 : 0,
+          uses_tf32(p) ? 1 : 0};
+}
+
+cublasLtEpilogue_t epilogue_of(const Product& p) {
+  switch (p.epilogue) {
+    case Epilogue::gelu:
+      return p.bias != nullptr ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    case Epilogue::gelu_gradient:
+      return p.sums != nullptr ? CUBLASLT_EPILOGUE_DGELU_BGRAD : CUBLASLT_EPILOGUE_DGELU;
+    case Epilogue::row_sums:
+      return CUBLASLT_EPILOGUE_BGRADB;  // a goes second, see Plan
+    case Epilogue::none:
+      break;
+  }
+  return p.bias != nullptr ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
 /// Descriptors and the chosen algorithm of one kind of product.
@@ -70,18 +89,17 @@ class Plan {
     const BlasLibrary& lib = blas_library();
     const bool wide = p.dtype == DType::f64;
     const cudaDataType_t type = data_type(p.dtype);
-    check_blas(lib.desc_create(&desc_, wide ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, wide ? CUDA_R_64F : CUDA_R_32F),
+    const cublasComputeType_t narrow_compute = uses_tf32(p) ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    check_blas(lib.desc_create(&desc_, wide ? CUBLAS_COMPUTE_64F : narrow_compute, wide ? CUDA_R_64F : CUDA_R_32F),
                "cublasLtMatmulDescCreate");
     const cublasOperation_t first = p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t second = p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     set(CUBLASLT_MATMUL_DESC_TRANSA, first);
     set(CUBLASLT_MATMUL_DESC_TRANSB, second);
-    if (p.bias != nullptr) {
-      const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
-      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
-    }
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(p));
+    if (p.bias != nullptr || p.sums != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
+    if (p.aux != nullptr) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.n);
+    set_pointers(p);
     first_ = layout(type, p.b.transposed ? p.k : p.n, p.b.transposed ? p.n : p.k, p.b, p.batch);
     second_ = layout(type, p.a.transposed ? p.m : p.k, p.a.transposed ? p.k : p.m, p.a, p.batch);
     out_ = layout(type, p.n, p.m, p.out, p.batch);
@@ -97,8 +115,7 @@ class Plan {
   Plan& operator=(const Plan&) = delete;
 
   void run(const Product& p, const Stream& stream, const cublasLtMatmulAlgo_t* algorithm = nullptr) {
-    // The bias is the one pointer that lives in the descriptor.
-    if (p.bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    set_pointers(p);
     const double one_wide = 1;
     const double beta_wide = p.accumulate ? 1 : 0;
     const float one = 1;
@@ -114,6 +131,13 @@ class Plan {
   }
 
  private:
+  /// What the epilogue reads and writes: the pointers that live in the descriptor.
+  void set_pointers(const Product& p) {
+    if (p.bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    if (p.sums != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.sums);
+    if (p.aux != nullptr) set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.aux);
+  }
+
   template <class T>
   void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
     check_blas(blas_library().desc_set(desc_, attribute, &value, sizeof(value)), "cublasLtMatmulDescSetAttribute");
@@ -174,12 +198,32 @@ class Plan {
 
 void multiply(const Product& product, const Stream& stream) {
   static std::mutex mutex;
-  static std::map<PlanKey, std::unique_ptr<Plan>> plans;
+  static std::map<ProductKey, std::unique_ptr<Plan>> plans;
   const DeviceGuard guard(stream.device.index);
-  const std::lock_guard lock(mutex);  // a plan's descriptor holds the bias pointer, so its use must not interleave
+  const std::lock_guard lock(mutex);  // a plan's descriptor holds pointers, so its use must not interleave
   auto& plan = plans[key_of(product, stream.device.index)];
   if (plan == nullptr) plan = std::make_unique<Plan>(product, stream.device.index);
   plan->run(product, stream);
+}
+
+bool takes_epilogue(const Product& p) {
+  // The auxiliary matrix wants columns in eights and 16-byte addresses; f64 has no epilogues.
+  const bool aux_fits = p.aux == nullptr || (p.n % 8 == 0 && alignment_of(p.aux) == 16);
+  return p.dtype != DType::f64 && p.batch == 1 && aux_fits;
+}
+
+bool epilogue_pays(const Product& product, const std::function<void()>& separate, const Stream& stream) {
+  if (!takes_epilogue(product)) return false;
+  const char* const setting = std::getenv("TRINIX_MATMUL_EPILOGUES");
+  if (setting != nullptr && std::string_view(setting) == "always") return true;
+  if (setting != nullptr && std::string_view(setting) == "never") return false;
+  if (flops_of(product) < kWorthTuning) return false;
+  Product overwriting = product;  // a sum that is measured several times would be no sum
+  overwriting.accumulate = false;
+  ProductKey key = key_of(overwriting, stream.device.index);
+  key[0] = -1 - key[0];  // apart from the choice among kernels for this very product
+  const DeviceGuard guard(stream.device.index);
+  return tuned_way(key, stream, {separate, [&] { multiply(overwriting, stream); }}, !product.accumulate) == 1;
 }
 
 }  // namespace trinix::cuda

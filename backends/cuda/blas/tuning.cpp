@@ -5,6 +5,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <unistd.h>
@@ -22,18 +23,16 @@ namespace {
 constexpr std::size_t kWorkspaceBytes = std::size_t{64} << 20;
 constexpr int kCandidates = 24;
 constexpr int kRuns = 5;
-constexpr double kWorthTuning = 1e8;  // floating-point operations; below that the launch dominates
 
-using Key = std::array<std::int64_t, 18>;
-
-/// Results of a card model and library version: the choice is an index into a list that both determine.
+/// Results of a card model and library version: the choice is an index into a list that both determine. The number is
+/// that of the format of a line.
 std::string file_name(int device) {
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
   std::string model(p.name);
   std::replace_if(
       model.begin(), model.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return "matmul_" + model + "_" + std::to_string(blas_library().version()) + ".txt";
+  return "matmul_2_" + model + "_" + std::to_string(blas_library().version()) + ".txt";
 }
 
 std::filesystem::path cache_folder() {
@@ -56,19 +55,19 @@ class Choices {
     std::ifstream in(path_);
     for (std::string line; std::getline(in, line);) {
       std::istringstream fields(line);
-      Key key{};
+      ProductKey key{};
       std::size_t choice = 0;
       for (auto& k : key) fields >> k;
       if (fields >> choice) choices_[key] = choice;
     }
   }
 
-  const std::size_t* find(const Key& key) const {
+  const std::size_t* find(const ProductKey& key) const {
     const auto it = choices_.find(key);
     return it == choices_.end() ? nullptr : &it->second;
   }
 
-  void add(const Key& key, std::size_t choice) {
+  void add(const ProductKey& key, std::size_t choice) {
     choices_[key] = choice;
     if (path_.empty()) return;
     std::error_code ignored;
@@ -82,11 +81,11 @@ class Choices {
 
  private:
   std::filesystem::path path_;
-  std::map<Key, std::size_t> choices_;
+  std::map<ProductKey, std::size_t> choices_;
 };
 
-/// Median milliseconds of a candidate, or infinity when it refuses.
-double measure(std::size_t i, const Product& product, const Stream& stream, const RunCandidate& run) {
+/// Median milliseconds of a way to queue something, or infinity when it refuses.
+double measure(const Stream& stream, const std::function<void()>& run) {
   cudaEvent_t begin = nullptr;
   cudaEvent_t end = nullptr;
   check(cudaEventCreate(&begin), "cudaEventCreate");
@@ -94,10 +93,10 @@ double measure(std::size_t i, const Product& product, const Stream& stream, cons
   std::vector<float> times;
   const auto queue = static_cast<cudaStream_t>(stream.native);
   try {
-    run(i, product, stream);  // loads the kernel
+    run();  // loads the kernel
     for (int r = 0; r < kRuns; ++r) {
       check(cudaEventRecord(begin, queue), "cudaEventRecord");
-      run(i, product, stream);
+      run();
       check(cudaEventRecord(end, queue), "cudaEventRecord");
       check(cudaEventSynchronize(end), "cudaEventSynchronize");
       float ms = 0;
@@ -112,6 +111,37 @@ double measure(std::size_t i, const Product& product, const Stream& stream, cons
   if (times.empty()) return std::numeric_limits<double>::infinity();
   std::sort(times.begin(), times.end());
   return times[times.size() / 2];
+}
+
+/// The choices of all devices. Measuring happens outside the lock: a way that is measured asks for choices itself.
+struct Memory {
+  std::mutex mutex;
+  std::map<int, Choices> by_device;
+
+  static Memory& instance() {
+    static Memory memory;
+    return memory;
+  }
+  Choices& of(int device) { return by_device.try_emplace(device, device).first->second; }
+};
+
+std::optional<std::size_t> known_choice(int device, const ProductKey& key) {
+  Memory& memory = Memory::instance();
+  const std::lock_guard lock(memory.mutex);
+  const std::size_t* known = memory.of(device).find(key);
+  return known == nullptr ? std::nullopt : std::optional(*known);
+}
+
+void remember_choice(int device, const ProductKey& key, std::size_t choice) {
+  Memory& memory = Memory::instance();
+  const std::lock_guard lock(memory.mutex);
+  memory.of(device).add(key, choice);
+}
+
+bool is_capturing(const Stream& stream) {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream.native), &capture), "cudaStreamIsCapturing");
+  return capture != cudaStreamCaptureStatusNone;
 }
 
 }  // namespace
@@ -134,18 +164,12 @@ int tuning_candidates() {
   return off ? 1 : kCandidates;
 }
 
-std::size_t tuned_choice(const std::array<std::int64_t, 18>& key, const Product& product, int device,
-                         std::size_t candidates, const RunCandidate& run) {
+std::size_t tuned_choice(const ProductKey& key, const Product& product, int device, std::size_t candidates,
+                         const RunCandidate& run) {
   if (candidates <= 1) return 0;
-  static std::map<int, Choices> by_device;  // multiply() holds its lock
-  Choices& choices = by_device.try_emplace(device, device).first->second;
-  if (const std::size_t* known = choices.find(key)) return *known < candidates ? *known : 0;
-  const double work = 2.0 * static_cast<double>(product.m) * static_cast<double>(product.n) *
-                      static_cast<double>(product.k) * static_cast<double>(product.batch);
+  if (const auto known = known_choice(device, key)) return *known < candidates ? *known : 0;
   const Stream stream = stream_of(Device::cuda(device));
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream.native), &capture), "cudaStreamIsCapturing");
-  if (work < kWorthTuning || capture != cudaStreamCaptureStatusNone) return 0;
+  if (flops_of(product) < kWorthTuning || is_capturing(stream)) return 0;
   Product trial = product;
   Backend& backend = backend_of(Device::cuda(device));
   const std::int64_t elements =
@@ -156,14 +180,25 @@ std::size_t tuned_choice(const std::array<std::int64_t, 18>& key, const Product&
   std::size_t best = 0;
   double best_time = std::numeric_limits<double>::infinity();
   for (std::size_t i = 0; i < candidates; ++i) {
-    const double time = measure(i, trial, stream, run);
+    const double time = measure(stream, [&] { run(i, trial, stream); });
     if (time < best_time) {
       best = i;
       best_time = time;
     }
   }
   backend.release(trial.out.data, bytes, device);
-  choices.add(key, best);
+  remember_choice(device, key, best);
+  return best;
+}
+
+std::size_t tuned_way(const ProductKey& key, const Stream& stream, const std::array<std::function<void()>, 2>& ways,
+                      bool may_measure) {
+  if (tuning_candidates() <= 1) return 0;
+  const int device = stream.device.index;
+  if (const auto known = known_choice(device, key)) return *known == 1 ? 1 : 0;
+  if (!may_measure || is_capturing(stream)) return 0;
+  const std::size_t best = measure(stream, ways[1]) < measure(stream, ways[0]) ? 1 : 0;
+  remember_choice(device, key, best);
   return best;
 }
 

@@ -33,6 +33,81 @@ __global__ void transpose_kernel(const T* from, T* to, std::int64_t rows, std::i
   }
 }
 
+constexpr int kWideTile = 64;
+constexpr int kWideThreads = 256;
+
+/// A transposition as the kernels see it: element (row, column) of batch b lies at from[b, row + column * from_column]
+/// and goes to to[b, row * to_row + column].
+template <class T>
+struct Transposition {
+  const T* from;
+  T* to;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t from_column;
+  std::int64_t to_row;
+  std::int64_t from_batch;
+  std::int64_t to_batch;
+};
+
+/// The same in accesses of 16 bytes on both sides, for elements of 2 and 4 bytes. A thread has all of its loads in
+/// flight at once. The pitch of the tile, an odd number of words, leaves at most two lanes of a warp on one bank.
+template <class T>
+__global__ void __launch_bounds__(kWideThreads) transpose_wide_kernel(Transposition<T> t) {
+  constexpr int kWide = kPerAccess<T>;
+  constexpr int kChunks = kWideTile / kWide;
+  constexpr int kEach = kWideTile * kChunks / kWideThreads;
+  constexpr int kPitch = kWideTile + 4 / static_cast<int>(sizeof(T));
+  __shared__ alignas(16) T tile[kWideTile * kPitch];  // by column of the matrix
+  const T* const from = t.from + blockIdx.z * t.from_batch;
+  T* const to = t.to + blockIdx.z * t.to_batch;
+  const std::int64_t row0 = static_cast<std::int64_t>(blockIdx.y) * kWideTile;
+  const std::int64_t column0 = static_cast<std::int64_t>(blockIdx.x) * kWideTile;
+  const int chunk = static_cast<int>(threadIdx.x) % kChunks * kWide;
+  const int line = static_cast<int>(threadIdx.x) / kChunks;
+  constexpr int kLines = kWideThreads / kChunks;
+  Vector<T, kWide> v[kEach];
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    const std::int64_t row = row0 + chunk;
+    const std::int64_t column = column0 + line + e * kLines;
+    if (row < t.rows && column < t.columns) v[e] = load_vector<kWide>(from + row + column * t.from_column);
+  }
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    // In words: the pitch does not keep 16 bytes aligned.
+    constexpr int kPerWord = 4 / static_cast<int>(sizeof(T));
+#pragma unroll
+    for (int k = 0; k < kWide; k += kPerWord) {
+      Vector<T, kPerWord> word;
+#pragma unroll
+      for (int j = 0; j < kPerWord; ++j) word.at[j] = v[e].at[k + j];
+      store_vector(tile + (line + e * kLines) * kPitch + chunk + k, word);
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int e = 0; e < kEach; ++e) {
+    const int row = line + e * kLines;
+#pragma unroll
+    for (int k = 0; k < kWide; ++k) v[e].at[k] = tile[(chunk + k) * kPitch + row];
+    if (row0 + row < t.rows && column0 + chunk < t.columns) {
+      store_vector(to + (row0 + row) * t.to_row + column0 + chunk, v[e]);
+    }
+  }
+}
+
+template <class T>
+bool fits_wide(const Transposition<T>& t) {
+  constexpr int kWide = kPerAccess<T>;
+  const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+  const std::int64_t counts[] = {t.rows, t.columns, t.from_column, t.to_row, t.from_batch, t.to_batch};
+  for (const std::int64_t n : counts) {
+    if (n % kWide != 0) return false;
+  }
+  return aligned(t.from) && aligned(t.to);
+}
+
 /// Takes copies that are a transposition of the last two merged dims, with at most one more dim outside.
 template <class T>
 bool copy_transposed(const Copy::Forward& args, const Stream& stream) {
@@ -43,6 +118,25 @@ bool copy_transposed(const Copy::Forward& args, const Stream& stream) {
   const std::int64_t batch = w.rank == 3 ? w.shape[0] : 1;
   const std::int64_t tile_rows = ceil_div(w.shape[i], kTile);
   if (w.strides[1][i] != 1 || w.strides[0][j] != 1 || batch > 65535 || tile_rows > 65535) return false;
+  if (w.strides[1][j] == 0) return false;  // a repeated value
+  if constexpr (sizeof(T) == 2 || sizeof(T) == 4) {
+    const Transposition<T> t{args.from.as<T>(),
+                             args.to.as<T>(),
+                             w.shape[i],
+                             w.shape[j],
+                             w.strides[1][j],
+                             w.strides[0][i],
+                             w.rank == 3 ? w.strides[1][0] : 0,
+                             w.rank == 3 ? w.strides[0][0] : 0};
+    if (fits_wide(t)) {
+      const LaunchShape wide{
+          .grid = dim3(static_cast<unsigned>(ceil_div(t.columns, kWideTile)),
+                       static_cast<unsigned>(ceil_div(t.rows, kWideTile)), static_cast<unsigned>(batch)),
+          .block = dim3(kWideThreads)};
+      launch("copy", transpose_wide_kernel<T>, wide, stream, t);
+      return true;
+    }
+  }
   const LaunchShape shape{.grid = dim3(static_cast<unsigned>(ceil_div(w.shape[j], kTile)),
                                        static_cast<unsigned>(tile_rows), static_cast<unsigned>(batch)),
                           .block = dim3(kTile, kTileRows)};

@@ -1,6 +1,7 @@
 #include <trinix/backends/cuda/device/reduce.cuh>
 #include <trinix/backends/cuda/device/vector.cuh>
 #include <trinix/backends/cuda/launch.cuh>
+#include <trinix/backends/cuda/scratch.h>
 #include <trinix/backends/cuda/table.h>
 #include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/grad_norm.h>
@@ -100,15 +101,12 @@ std::pair<std::vector<std::byte>, std::int64_t> make_table(std::span<const Flat>
 void grad_norm_forward(const GradNorm::Forward& args, const Stream& stream) {
   static TableCache<Flat> tables;
   const TableView table = tables.find(args.tensors, stream, make_table);
-  Backend& backend = backend_of(stream.device);
-  if (table.rows == 0) return backend.zero(args.out.data, sizeof(double), stream);
+  if (table.rows == 0) return backend_of(stream.device).zero(args.out.data, sizeof(double), stream);
   const auto* chunks = static_cast<const NormChunk*>(table.data);
   auto* finished = static_cast<unsigned*>(table.data) + table.rows * static_cast<std::int64_t>(sizeof(NormChunk) / 4);
-  const std::size_t bytes = static_cast<std::size_t>(table.rows) * sizeof(double);
-  auto* partial = static_cast<double*>(backend.allocate(bytes, stream.device.index));
+  const Scratch partial(static_cast<std::size_t>(table.rows) * sizeof(double), stream);
   launch("grad_norm", grad_norm_kernel, {.grid = dim3(static_cast<unsigned>(table.rows)), .block = dim3(kThreads)},
-         stream, chunks, partial, finished, args.out.as<double>());
-  backend.release(partial, bytes, stream.device.index);
+         stream, chunks, partial.as<double>(), finished, args.out.as<double>());
 }
 
 }  // namespace

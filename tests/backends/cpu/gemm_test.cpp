@@ -159,17 +159,21 @@ struct Product {
       double* row = expected.data() + i * c.n;
       for (std::int64_t p = 0; p < c.k; ++p) {
         const double x = c.alpha * left[static_cast<std::size_t>(i * c.k + p)];
-        for (std::int64_t j = 0; j < c.n; ++j) {
-          const double term = x * right[static_cast<std::size_t>(p * c.n + j)];
-          row[j] += term;
-          squares += term * term;
-        }
+        const double* from = right.data() + p * c.n;
+        for (std::int64_t j = 0; j < c.n; ++j) row[j] += x * from[j];
       }
       for (std::int64_t j = 0; j < c.n; ++j) {
         const double more[] = {c.bias ? bias(0, j) : 0, c.accumulate ? this->c(i, j) : 0};
         row[j] += more[0] + more[1];
         squares += more[0] * more[0] + more[1] * more[1];
       }
+    }
+    // The squares of the terms of all sums: step by step of the depth, that of all pairs of a column and a row.
+    for (std::int64_t p = 0; p < c.k; ++p) {
+      double column = 0, row = 0;
+      for (std::int64_t i = 0; i < c.m; ++i) column += std::pow(left[static_cast<std::size_t>(i * c.k + p)], 2);
+      for (std::int64_t j = 0; j < c.n; ++j) row += std::pow(right[static_cast<std::size_t>(p * c.n + j)], 2);
+      squares += c.alpha * c.alpha * column * row;
     }
   }
 
@@ -514,6 +518,8 @@ TEST(GemmEigen, AgreesWithTheReference) {
     for (const DType t : {DType::f32, DType::f64}) {
       for (const Layout a : kAll) {
         for (const Layout b : kAll) {
+          // Each operand is brought to one form by itself: one of the two keeps to rows or shares the other's layout.
+          if (a != b && a != Layout::rows && b != Layout::rows) continue;
           for (const Layout c : {Layout::rows, Layout::columns, Layout::padded_rows, Layout::scattered}) {
             for (const bool extras : {false, true}) {
               expect_right({.m = 97,
