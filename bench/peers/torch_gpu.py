@@ -176,6 +176,55 @@ def attention(args):
         report("attention", f"SDPA {name}", both_s, tflops=1e-12 * 3.5 * flops / both_s[0])
 
 
+# As bench/cuda_attention_bench.cpp: (name, batch, length, heads, key heads, depth), and what is asked for beside.
+ATTENTION_SIZES = [
+    ("D128_S4096_B1_H32", 1, 4096, 32, 32, 128), ("D64_S2048_B8_H16", 8, 2048, 16, 16, 64),
+    ("GPT2_D64_S1024_B32_H12", 32, 1024, 12, 12, 64), ("D128_S4096_B1_H32_grouped8", 1, 4096, 32, 8, 128),
+    ("D96_S2048_B8_H16", 8, 2048, 16, 16, 96), ("D192_S2048_B4_H16", 4, 2048, 16, 16, 192),
+    ("D256_S2048_B4_H16", 4, 2048, 16, 16, 256),
+]
+WINDOW = 512
+ATTENTION_OPTIONS = ["full", "causal", "window512", "alibi", "dropout", "mask"]
+
+
+def attention_options(args):
+    """SDPA has neither windows nor slopes: both are given as a mask, which is what its users do."""
+    for size, b, s, h, hkv, d in ATTENTION_SIZES:
+        q, dy = (torch.randn(b, h, s, d, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+        k, v = (torch.randn(b, hkv, s, d, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+        inputs = [t.requires_grad_() for t in (q, k, v)]
+        away = torch.arange(s, device=DEVICE)[:, None] - torch.arange(s, device=DEVICE)[None, :]
+        beyond = torch.zeros(s, s, device=DEVICE).masked_fill_(away < 0, float("-inf"))
+        masks = {
+            "window512": lambda: beyond.masked_fill(away > WINDOW, float("-inf")).bfloat16(),
+            "alibi": lambda: (beyond - 0.1 * away).bfloat16().expand(1, h, s, s),
+            "mask": lambda: torch.randn(1, 1, s, s, device=DEVICE, dtype=torch.bfloat16),
+        }
+        for option in ATTENTION_OPTIONS:
+            more = dict(is_causal=option in ("causal", "dropout"), dropout_p=0.1 if option == "dropout" else 0.0,
+                        enable_gqa=h != hkv)
+            if option in masks:
+                more["attn_mask"] = masks[option]()
+            share = {"full": 1, "mask": 1, "window512": WINDOW / s}.get(option, 0.5)
+            flops = 4 * b * h * s * s * d * share
+            for backend, name in [(SDPBackend.CUDNN_ATTENTION, "cuDNN"), (SDPBackend.FLASH_ATTENTION, "flash"),
+                                  (SDPBackend.EFFICIENT_ATTENTION, "efficient")]:
+                try:
+                    with sdpa_kernel(backend):
+                        with torch.no_grad():
+                            forward_s = measure(lambda i: F.scaled_dot_product_attention(q, k, v, **more), 10)
+                        y = F.scaled_dot_product_attention(q, k, v, **more)
+                        backward_s = measure(lambda i: torch.autograd.grad(y, inputs, dy, retain_graph=True), 10)
+                except RuntimeError as error:
+                    print(f"# {size}/{option} SDPA {name} cannot: {str(error).splitlines()[0]}", flush=True)
+                    continue
+                report(f"{size}/{option}/forward", f"SDPA {name}", forward_s, tflops=1e-12 * flops / forward_s[0])
+                report(f"{size}/{option}/backward", f"SDPA {name}", backward_s,
+                       tflops=1e-12 * 2.5 * flops / backward_s[0])
+                del y
+        torch.cuda.empty_cache()
+
+
 def cross_entropy(args):
     rows, vocab = 16384, 50304
     logits = torch.randn(rows, vocab, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
@@ -229,18 +278,20 @@ def ceilings(args):
 
 WORKLOADS = dict(ceilings=ceilings, gpt2=gpt2, char=char, attention=attention, cross_entropy=cross_entropy, adamw=adamw,
                  eager_add=eager_add)
+# Timed when asked for: their counterparts here are programs of their own.
+MORE_WORKLOADS = dict(attention_options=attention_options)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(WORKLOADS), help="some of " + ", ".join(WORKLOADS))
+    parser.add_argument("--only", default=",".join(WORKLOADS), help="some of " + ", ".join([*WORKLOADS, *MORE_WORKLOADS]))
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--quick", action="store_true", help="leave out the slower variants")
     parser.add_argument("--max-autotune", action="store_true", help="the training steps with mode max-autotune too, minutes long")
     args = parser.parse_args()
     print(f"# torch {torch.__version__} on {torch.cuda.get_device_name()}", flush=True)
     for name in args.only.split(","):
-        WORKLOADS[name](args)
+        {**WORKLOADS, **MORE_WORKLOADS}[name](args)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as out:
             json.dump({"torch": torch.__version__, "card": torch.cuda.get_device_name(), "results": RESULTS}, out, indent=1)

@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(KeysTile<kWidth, kMode, kSmall>::kThreads, Key
     // Now this stage is there, and nobody reads the other one, or the scores, any more.
     if (__syncthreads_or(suspect ? 1 : 0) != 0) {
       make_finite<T, Tile, Config::kQueries, Config::kThreads>(shared + kStages + stage_offset, nullptr);
-      if (threadIdx.x == 0 && *care == 0) *care = left;
+      if (threadIdx.x == 0 && *care >= 0) *care = left;
       __syncthreads();
     }
     if (left > 1) {
