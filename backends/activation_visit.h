@@ -1,10 +1,10 @@
 #pragma once
 
-#include <trinix/backends/unary_functions.h>
+#include <trinix/backends/activation_functions.h>
 #include <trinix/core/ops/activation.h>
 
 /// @file
-/// From an Activation at run time to its struct in unary_functions.h.
+/// From an Activation at run time to its struct in activation_functions.h and unary_functions.h.
 
 namespace trinix::fn {
 

@@ -5,6 +5,7 @@
 
 #include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/comparison.h>
+#include <trinix/autograd/ops/precision.h>
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/autograd/ops/unary_call.h>
 
@@ -60,7 +61,8 @@ Tensor reference(const Tensor& x, Activation activation) {
 }  // namespace
 
 Tensor activate(const Tensor& x, Activation activation, KernelChoice kernel) {
-  const Tensor in = is_floating(x.dtype()) ? x : x.to(DType::f32);
+  const bool wide = activation == Activation::softplus && widens({x});  // as softplus() does
+  const Tensor in = wide ? widened(x) : is_floating(x.dtype()) ? x : x.to(DType::f32);
   // Unary, which many functions share, has no reference of its own; a scope that names another kernel means other ops.
   if (resolve(kernel).kernel != Kernel::reference) {
     return unary_call("activate", unary_of(activation), in, 0, 0, kernel);

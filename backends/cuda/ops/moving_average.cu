@@ -36,9 +36,11 @@ __device__ void follow_chunk(const AverageChunk& chunk, double weight) {
   constexpr int kVector = kPerAccess<compute_t<T>>;
   const auto share = static_cast<compute_t<T>>(weight);
   const int vectors = chunk.vectors ? chunk.count / kVector : 0;
+#pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x); i < vectors; i += kThreads) {
     follow<T, kVector>(chunk, share, static_cast<std::int64_t>(i) * kVector);
   }
+#pragma unroll 1
   for (int i = vectors * kVector + static_cast<int>(threadIdx.x); i < chunk.count; i += kThreads) {
     follow<T, 1>(chunk, share, i);
   }
