@@ -66,6 +66,7 @@ class GELU : public Layer {
   explicit GELU(Gelu form = Gelu::erf, KernelChoice kernel = {})
       : activation_(form == Gelu::erf ? Activation::gelu_erf : Activation::gelu_tanh), kernel_(kernel) {}
   [[nodiscard]] Tensor forward(const Tensor& x) const override { return activate(x, activation_, kernel_); }
+  [[nodiscard]] Activation activation() const { return activation_; }
 
  private:
   Activation activation_;

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include <trinix/layers/gpt.h>
+#include <trinix/layers/language_model.h>
 #include <trinix/layers/sampling.h>
 
 /// @file
@@ -23,10 +23,10 @@ struct GenerateOptions {
 };
 
 /// The new tokens that follow `prompt`, without it. Dropout is off meanwhile, and nothing is recorded. Beyond
-/// block_size tokens the model sees the last block_size of them, and since positions are absolute, each then costs a
-/// full forward.
+/// block_size tokens the model sees the last block_size of them; since positions are absolute, each then costs a full
+/// forward.
 /// @throws ConfigError for an empty prompt; IndexError for a token outside the vocabulary.
-[[nodiscard]] std::vector<std::int64_t> generate(Gpt& model, const std::vector<std::int64_t>& prompt,
+[[nodiscard]] std::vector<std::int64_t> generate(LanguageModel& model, const std::vector<std::int64_t>& prompt,
                                                  const GenerateOptions& options = {});
 
 }  // namespace trinix::nn

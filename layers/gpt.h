@@ -5,12 +5,12 @@
 
 #include <trinix/autograd/ops/unary.h>
 #include <trinix/core/generator.h>
-#include <trinix/layers/attention.h>
+#include <trinix/layers/attention/make_attention.h>
 #include <trinix/layers/dropout.h>
 #include <trinix/layers/embedding.h>
-#include <trinix/layers/kv_cache.h>
+#include <trinix/layers/feed_forward.h>
+#include <trinix/layers/language_model.h>
 #include <trinix/layers/linear.h>
-#include <trinix/layers/module.h>
 #include <trinix/layers/norm.h>
 
 /// @file
@@ -37,85 +37,65 @@ struct GptConfig {
   Generator* generator = nullptr;  ///< for initialisation and dropout; must outlive the model
   KernelChoice kernel = {};        ///< of attention and normalisation
 
+  // What GPT-2 itself does not vary.
+  AttentionKind attention = AttentionKind::mha;  ///< all but mla have one projection c_attn, with fewer key heads
+  std::int64_t kv_heads = 0;                     ///< for gqa
+  std::int64_t latent_dim = 0;                   ///< for mla; see AttentionLayerOptions
+  std::int64_t rope_head_dim = 0;
+  bool learned_positions = true;             ///< a table wpe, added to the token embeddings
+  PositionChoice position = Position::none;  ///< in attention
+  double rope_base = 10000;
+  std::optional<std::int64_t> sliding_window = {};
+  QkNorm qk_norm = QkNorm::none;
+
   /// Width of the hidden layer of the MLP.
   [[nodiscard]] std::int64_t hidden() const { return mlp_width == 0 ? 4 * width : mlp_width; }
   /// @throws ConfigError naming the first value that makes no sense.
   void validate() const;
 };
 
-struct MlpOptions {
-  std::int64_t width = 0;
-  std::int64_t hidden = 0;
-  double dropout = 0;
-  bool bias = true;
-  Gelu activation = Gelu::tanh;
-  std::optional<double> init_std = {};
-  std::optional<double> output_init_std = {};
-  TensorOptions tensor = {};
-  Generator* generator = nullptr;
-};
-
-/// x -> dropout(c_proj(gelu(c_fc(x)))).
-class Mlp : public Layer {
+/// FeedForward with GPT-2's names: x -> dropout(c_proj(activation(c_fc(x)))).
+class Mlp : public FeedForward {
  public:
-  explicit Mlp(const MlpOptions& options);
-  [[nodiscard]] Tensor forward(const Tensor& x) const override;
-
- private:
-  Gelu activation_;
-  std::shared_ptr<Linear> c_fc_;
-  std::shared_ptr<Linear> c_proj_;
-  std::shared_ptr<Dropout> dropout_;
+  explicit Mlp(const FeedForwardOptions& options) : FeedForward("c_fc", "c_proj", options) {}
 };
 
-/// The residual stream between blocks: its value is x + branch. The addition is left to the next normalisation, which
-/// does it in the same pass over memory. An undefined branch stands for 0.
-struct Residual {
-  Tensor x;
-  Tensor branch;
-};
-
-/// x + attn(ln_1(x)), then that + mlp(ln_2(that)).
+/// x + dropout(attn(ln_1(x))), then that + dropout(mlp(ln_2(that))). The dropout of a branch is left to the norm that
+/// adds it.
 class Block : public Module {
  public:
   explicit Block(const GptConfig& config);
   /// `index` is the block's place among the cache's layers.
   [[nodiscard]] Residual forward(const Residual& in, KvCache* cache = nullptr, std::int64_t index = 0) const;
 
+  [[nodiscard]] const AttentionLayer& attention() const { return *attn_; }
+
  private:
+  double dropout_;
+  Generator* generator_;
   std::shared_ptr<LayerNorm> ln_1_;
-  std::shared_ptr<CausalSelfAttention> attn_;
+  std::shared_ptr<AttentionLayer> attn_;
   std::shared_ptr<LayerNorm> ln_2_;
   std::shared_ptr<Mlp> mlp_;
 };
 
-struct GptForwardOptions {
-  /// Holds the tokens before `ids`, and afterwards those too.
-  KvCache* cache = nullptr;
-  /// Logits of the last position only: (B, 1, vocab_size).
-  bool last_only = false;
-};
-
-class Gpt : public Module {
+class Gpt : public LanguageModel {
  public:
   /// @throws ConfigError.
   explicit Gpt(const GptConfig& config);
 
-  /// ids (B, T), i64 or i32 -> logits (B, T, vocab_size).
-  /// @throws ShapeError when a sequence with what the cache holds exceeds block_size; IndexError naming an id outside
-  ///   the vocabulary.
-  [[nodiscard]] Tensor forward(const Tensor& ids, const GptForwardOptions& options = {}) const;
-  /// Mean cross-entropy of predicting targets (B, T), in nats per token; a target of -100 does not count.
-  [[nodiscard]] Tensor loss(const Tensor& ids, const Tensor& targets) const;
-
   [[nodiscard]] const GptConfig& config() const { return config_; }
-  /// An empty cache for this model; capacity 0 stands for block_size.
-  [[nodiscard]] KvCache make_cache(std::int64_t batch = 1, std::int64_t capacity = 0) const;
+
+ protected:
+  [[nodiscard]] Tensor embed(const Tensor& ids, std::int64_t start) const override;
+  [[nodiscard]] Residual run_block(std::int64_t index, const Residual& in, KvCache* cache) const override;
+  [[nodiscard]] Tensor head(const Residual& out) const override;
+  [[nodiscard]] KvCacheOptions cache_options() const override;
 
  private:
   GptConfig config_;
   std::shared_ptr<Embedding> wte_;
-  std::shared_ptr<Embedding> wpe_;
+  std::shared_ptr<Embedding> wpe_;  ///< null without learned positions
   std::shared_ptr<Dropout> drop_;
   std::shared_ptr<ModuleList<Block>> h_;
   std::shared_ptr<LayerNorm> ln_f_;

@@ -141,15 +141,4 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
                 });
 }
 
-Tensor mse_loss(const Tensor& a, const Tensor& b) {
-  if (widens({a, b})) return mse_loss(widened(a), widened(b));
-  if (a.shape() != b.shape()) {
-    fail<ShapeError>("mse_loss",
-                     "shapes {} and {} differ; broadcasting here would hide a mistake, so expand() one of "
-                     "them if that is meant",
-                     a.shape(), b.shape());
-  }
-  return mean(square(a - b));
-}
-
 }  // namespace trinix

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include <trinix/core/ops/cross_entropy.h>
 #include <trinix/core/tensor.h>
 
@@ -30,7 +32,35 @@ struct CrossEntropyOptions {
 [[nodiscard]] Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options = {},
                                    KernelChoice kernel = {});
 
-/// Mean of (a - b)^2. @throws ShapeError unless both have one shape.
-[[nodiscard]] Tensor mse_loss(const Tensor& a, const Tensor& b);
+// Elementwise losses. Both arguments have one shape, and gradients flow into both. Computed in f32 (f64 for f64), which
+// is also the dtype of the loss. @throws ShapeError where shapes differ, DtypeError for integers, DeviceError.
+
+/// (a - b)^2.
+[[nodiscard]] Tensor mse_loss(const Tensor& a, const Tensor& b, LossReduction reduction = LossReduction::mean);
+
+struct BceOptions {
+  /// Weight of the term of the positive class, broadcast to the logits; undefined: 1. Above 1 it favours recall.
+  Tensor pos_weight = {};
+  LossReduction reduction = LossReduction::mean;
+};
+
+/// Binary cross-entropy of logits x against probabilities y: pos_weight y softplus(-x) + (1 - y) softplus(x). Both
+/// terms keep full precision for a logit of any size.
+[[nodiscard]] Tensor bce_with_logits(const Tensor& logits, const Tensor& targets, const BceOptions& options = {});
+
+struct KlDivOptions {
+  bool log_target = false;  ///< the targets are given as their logarithms
+  enum class Reduction : std::uint8_t {
+    batch_mean,  ///< the sum over everything, divided by the first dim: the divergence as it is defined
+    mean,        ///< over all elements
+    sum,
+    none
+  };
+  Reduction reduction = Reduction::batch_mean;
+};
+
+/// Kullback-Leibler divergence of the targets p from the distribution q whose logarithm is given: p (log p - log q) for
+/// each class, 0 where p is 0. Mind the order of the arguments, which is PyTorch's.
+[[nodiscard]] Tensor kl_div(const Tensor& log_q, const Tensor& targets, const KlDivOptions& options = {});
 
 }  // namespace trinix

@@ -7,6 +7,8 @@
 #include <trinix/autograd/ops.h>
 #include <trinix/core/error.h>
 #include <trinix/layers/generate.h>
+#include <trinix/layers/gpt.h>
+#include <trinix/layers/llama.h>
 
 namespace trinix::nn {
 namespace {
@@ -91,20 +93,56 @@ TEST(KvCache, Errors) {
   EXPECT_THROW(cache.advance(5), ConfigError);
 }
 
+/// Models of every kind of attention and position, with large weights too.
+std::vector<std::pair<const char*, std::unique_ptr<LanguageModel>>> models(Generator& g) {
+  std::vector<std::pair<const char*, std::unique_ptr<LanguageModel>>> list;
+  list.emplace_back("gpt", model(g));
+  GptConfig gpt{
+      .vocab_size = 31, .block_size = 16, .layers = 2, .heads = 2, .width = 16, .init_std = 0.5, .generator = &g};
+  gpt.attention = AttentionKind::mla;
+  gpt.position = Position::rope;
+  gpt.learned_positions = false;
+  list.emplace_back("gpt with latent attention", std::make_unique<Gpt>(gpt));
+  const LlamaConfig llama{.vocab_size = 31,
+                          .block_size = 16,
+                          .layers = 2,
+                          .heads = 4,
+                          .width = 16,
+                          .kv_heads = 2,
+                          .dropout = 0.5,
+                          .init_std = 0.5,
+                          .generator = &g};
+  list.emplace_back("llama", std::make_unique<Llama>(llama));
+  LlamaConfig changed = llama;
+  changed.position = Position::alibi;
+  changed.sliding_window = 3;
+  changed.qk_norm = QkNorm::rms;
+  list.emplace_back("llama with ALiBi and a window", std::make_unique<Llama>(changed));
+  changed = llama;
+  changed.attention = AttentionKind::mla;
+  changed.kv_heads = 0;
+  list.emplace_back("llama with latent attention", std::make_unique<Llama>(changed));
+  changed.rope_head_dim = 2;
+  list.emplace_back("llama with decoupled latent attention", std::make_unique<Llama>(changed));
+  return list;
+}
+
 TEST(Generate, WithAndWithoutCacheAgreeAlsoBeyondTheBlock) {
   Generator g(1);
-  const auto gpt = model(g);
   const std::vector<std::int64_t> prompt = {3, 1, 4, 1, 5};
-  for (const double temperature : {0.0, 1.0}) {
-    Generator a(8), b(8);
-    const SamplingOptions sampling{.temperature = temperature};
-    const auto cached = generate(*gpt, prompt, {.max_new_tokens = 40, .sampling = sampling, .generator = &a});
-    const auto plain =
-        generate(*gpt, prompt, {.max_new_tokens = 40, .sampling = sampling, .generator = &b, .use_cache = false});
-    EXPECT_EQ(cached.size(), 40U);
-    EXPECT_EQ(cached, plain);
+  for (const auto& [name, subject] : models(g)) {
+    SCOPED_TRACE(name);
+    for (const double temperature : {0.0, 1.0}) {
+      Generator a(8), b(8);
+      const SamplingOptions sampling{.temperature = temperature};
+      const auto cached = generate(*subject, prompt, {.max_new_tokens = 40, .sampling = sampling, .generator = &a});
+      const auto plain =
+          generate(*subject, prompt, {.max_new_tokens = 40, .sampling = sampling, .generator = &b, .use_cache = false});
+      EXPECT_EQ(cached.size(), 40U);
+      EXPECT_EQ(cached, plain);
+    }
+    EXPECT_TRUE(subject->is_training());
   }
-  EXPECT_TRUE(gpt->is_training());
 }
 
 TEST(Generate, StopsWhereItIsTold) {

@@ -66,6 +66,23 @@ TEST(Embedding, LooksRowsUp) {
   EXPECT_THAT(error_of<ConfigError>([] { Embedding({.num_embeddings = 5}); }), HasSubstr("embedding_dim 0"));
 }
 
+TEST(Embedding, ThePaddingRowStaysAsItIs) {
+  Generator g(2);
+  const Embedding table({.num_embeddings = 4, .embedding_dim = 3, .padding_idx = 2, .generator = &g});
+  EXPECT_EQ(max(abs(table.weight()[2])).item<float>(), 0);
+  EXPECT_GT(max(abs(table.weight()[1])).item<float>(), 0);
+  const Tensor indices = from_vector<std::int64_t>({2, 1, 2, 3}, {2, 2});
+  sum(table(indices) * randn({2, 2, 3}, {}, &g)).backward();
+  const Tensor grad = table.weight().grad();
+  EXPECT_EQ(max(abs(grad[2])).item<float>(), 0);
+  EXPECT_GT(max(abs(grad[1])).item<float>(), 0);
+  // Another value, loaded from somewhere, is looked up as it is.
+  table.weight().detach().select(0, 2).copy_(full({3}, 5.0));
+  EXPECT_EQ(table(indices)[0][0].to_doubles(), (std::vector<double>{5, 5, 5}));
+  EXPECT_THAT(error_of<ConfigError>([] { Embedding({.num_embeddings = 4, .embedding_dim = 3, .padding_idx = 4}); }),
+              HasSubstr("padding_idx 4 is not one of the 4 rows"));
+}
+
 TEST(LayerNorm, StandardisesRows) {
   const LayerNorm norm({.features = 64});
   Generator g(2);
@@ -102,7 +119,7 @@ TEST(Dropout, ActsInTrainingOnly) {
 
 TEST(CausalSelfAttention, SeesOnlyThePast) {
   Generator g(6);
-  const CausalSelfAttention layer({.width = 12, .heads = 3, .generator = &g});
+  const CausalSelfAttention layer({.embed_dim = 12, .num_heads = 3, .generator = &g});
   const Tensor x = randn({2, 9, 12}, {}, &g);
   const Tensor y = layer.forward(x);
   Tensor changed = x.clone();
@@ -113,10 +130,10 @@ TEST(CausalSelfAttention, SeesOnlyThePast) {
 }
 
 TEST(CausalSelfAttention, Errors) {
-  EXPECT_THAT(error_of<ConfigError>([] { CausalSelfAttention({.width = 10, .heads = 3}); }),
-              HasSubstr("3 heads do not divide a width of 10"));
-  EXPECT_THROW(CausalSelfAttention({.width = 10}), ConfigError);
-  const CausalSelfAttention layer({.width = 4, .heads = 2});
+  EXPECT_THAT(error_of<ConfigError>([] { CausalSelfAttention({.embed_dim = 10, .num_heads = 3}); }),
+              HasSubstr("3 heads do not divide an embed_dim of 10"));
+  EXPECT_THROW(CausalSelfAttention({.embed_dim = 10}), ConfigError);
+  const CausalSelfAttention layer({.embed_dim = 4, .num_heads = 2});
   EXPECT_THAT(error_of<ShapeError>([&] {
                 (void)layer.forward(zeros({2, 3, 5}));
               }),

@@ -235,7 +235,7 @@ TEST(Config, EveryMemberIsInTheTable) {
     EXPECT_NE(value_text(config, field), before) << field.name;
     EXPECT_FALSE(field.help.empty());
   }
-  EXPECT_EQ(config_fields().size(), 29U);
+  EXPECT_EQ(config_fields().size(), 38U);
 }
 
 }  // namespace

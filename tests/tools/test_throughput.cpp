@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <trinix/core/generator.h>
+#include <trinix/layers/gpt.h>
 #include <trinix/tools/lib/throughput.h>
 
 namespace trinix::tools {

@@ -6,6 +6,7 @@
 
 #include <trinix/core/deterministic.h>
 #include <trinix/core/safetensors.h>
+#include <trinix/layers/gpt.h>
 #include <trinix/tools/lib/checkpoint.h>
 #include <trinix/tools/lib/checkpoint_saver.h>
 #include <trinix/tools/lib/evaluate.h>

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 
 #include <trinix/core/detail/fail.h>
@@ -30,12 +31,21 @@ constexpr ConfigField kFields[] = {
     {"tokenizer", &C::tokenizer, kRun, "char or byte"},
     {"seed", &C::seed, kRun, "seed of the weights, the batches and the dropout"},
     {"resume", &C::resume, kRun, "go on from the newest checkpoint in the folder of the run"},
+    {"model", &C::model, kModel, "gpt or llama (RMSNorm, rotary positions, gated MLP)"},
     {"layers", &C::layers, kModel, "transformer blocks"},
     {"heads", &C::heads, kModel, "attention heads; must divide the width"},
     {"width", &C::width, kModel, "size of the embedding"},
     {"block", &C::block, kModel, "tokens of context"},
     {"dropout", &C::dropout, kModel, "probability of dropping an activation"},
+    {"attention", &C::attention, kModel, "mha, gqa (see --kv-heads), mqa (one head of keys) or mla (see --latent)"},
+    {"kv-heads", &C::kv_heads, kModel, "heads of keys and values for --attention gqa; must divide the heads"},
+    {"latent", &C::latent, kModel, "width of the latent of --attention mla; 0 takes an eighth of the width, at least 16"},
+    {"rope-head-dim", &C::rope_head_dim, kModel, "columns of a head that carry the position, for DeepSeek's form of mla; 0 takes Trinix's"},
+    {"position", &C::position, kModel, "learned (gpt only), rope, alibi or none; auto takes learned for gpt, rope for llama"},
+    {"window", &C::window, kModel, "tokens before itself that a token sees; 0 for all"},
+    {"qk-norm", &C::qk_norm, kModel, "normalise queries and keys: rms, layer or none"},
     {"bias", &C::bias, kModel, "biases in linear layers and layer norms", false},
+    {"tied-head", &C::tied_head, kModel, "the output head is the token embedding", false},
     {"iters", &C::iters, kOptimization, "optimizer steps"},
     {"batch", &C::batch, kOptimization, "sequences per forward pass"},
     {"grad-accum", &C::grad_accum, kOptimization, "forward passes whose gradients one step averages"},
@@ -77,6 +87,48 @@ void require_finite(std::string_view name, double value, bool positive) {
 
 void require_below_one(std::string_view name, double value) {
   if (!(value >= 0 && value < 1)) refuse("{} must be at least 0 and below 1, not {}", name, real_text(value));
+}
+
+void require_one_of(std::string_view name, const std::string& value, std::initializer_list<std::string_view> allowed) {
+  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
+  std::string list;
+  for (const std::string_view one : allowed) list += (list.empty() ? "" : ", ") + std::string(one);
+  refuse("{} must be one of {}, not '{}'", name, list, value);
+}
+
+/// What belongs to the choice of model and attention.
+void validate_model(const TrainConfig& c) {
+  require_one_of("--model", c.model, {"gpt", "llama"});
+  require_one_of("--attention", c.attention, {"mha", "gqa", "mqa", "mla"});
+  require_one_of("--position", c.position, {"auto", "learned", "rope", "alibi", "none"});
+  require_one_of("--qk-norm", c.qk_norm, {"none", "rms", "layer"});
+  require_at_least("--kv-heads", c.kv_heads, 0);
+  require_at_least("--latent", c.latent, 0);
+  require_at_least("--rope-head-dim", c.rope_head_dim, 0);
+  require_at_least("--window", c.window, 0);
+  if (c.model == "llama" && c.position == "learned") {
+    refuse("--position learned is for --model gpt; llama takes rope, alibi or none");
+  }
+  if (c.attention == "gqa") {
+    if (c.kv_heads < 1 || c.heads % c.kv_heads != 0) {
+      refuse("--kv-heads {} must be given and divide --heads {} for --attention gqa", c.kv_heads, c.heads);
+    }
+  } else if (c.kv_heads != 0) {
+    refuse("--kv-heads {} needs --attention gqa, not {}", c.kv_heads, c.attention);
+  }
+  if (c.attention != "mla" && (c.latent != 0 || c.rope_head_dim != 0)) {
+    refuse("--latent {} and --rope-head-dim {} need --attention mla, not {}", c.latent, c.rope_head_dim, c.attention);
+  }
+  if (c.rope_head_dim > 0 && c.qk_norm != "none") {
+    refuse("--qk-norm {} cannot be combined with --rope-head-dim {}: there the latents are normalised", c.qk_norm,
+           c.rope_head_dim);
+  }
+  const bool rotates = c.position == "rope" || (c.position == "auto" && c.model == "llama");
+  const std::int64_t turned = c.rope_head_dim > 0 ? c.rope_head_dim : c.width / c.heads;
+  if (rotates && turned % 2 != 0) {
+    refuse("--position rope turns pairs of columns, but a head has {}: choose other --width {} or --heads {}", turned,
+           c.width, c.heads);
+  }
 }
 
 }  // namespace
@@ -185,6 +237,7 @@ void validate(const TrainConfig& c) {
   if (c.width % c.heads != 0) {
     refuse("--heads {} must divide --width {}, for each head takes an equal part of it", c.heads, c.width);
   }
+  validate_model(c);
   require_finite("--lr", c.lr, true);
   require_finite("--min-lr", c.min_lr, false);
   require_finite("--weight-decay", c.weight_decay, false);

@@ -5,7 +5,7 @@
 
 namespace trinix::tools {
 
-double evaluate(nn::Gpt& model, const DataSet& data, Split split, const EvaluateOptions& options) {
+double evaluate(nn::LanguageModel& model, const DataSet& data, Split split, const EvaluateOptions& options) {
   const nn::EvalScope eval(model);
   const NoGrad no_grad;
   const Device device = model.parameters().front().device();

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include <trinix/layers/gpt.h>
+#include <trinix/layers/language_model.h>
 #include <trinix/tools/lib/dataset.h>
 
 /// @file
@@ -20,6 +20,7 @@ struct EvaluateOptions {
 
 /// Mean cross-entropy in nats per token, dropout off, nothing recorded. The losses are added up on the model's device
 /// in f64 and read once, at the end.
-[[nodiscard]] double evaluate(nn::Gpt& model, const DataSet& data, Split split, const EvaluateOptions& options);
+[[nodiscard]] double evaluate(nn::LanguageModel& model, const DataSet& data, Split split,
+                              const EvaluateOptions& options);
 
 }  // namespace trinix::tools

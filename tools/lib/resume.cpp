@@ -9,7 +9,9 @@
 namespace trinix::tools {
 
 TrainConfig resumed_config(const TrainConfig& given, const TrainConfig& saved) {
-  constexpr std::string_view fixed[] = {"block", "layers", "heads", "width", "bias", "tokenizer"};
+  constexpr std::string_view fixed[] = {"model",         "block",     "layers",    "heads",    "width",
+                                        "bias",          "tokenizer", "attention", "kv-heads", "latent",
+                                        "rope-head-dim", "position",  "window",    "qk-norm",  "tied-head"};
   TrainConfig merged = saved;
   for (const std::string& name : given.chosen) {
     const ConfigField* field = find_field(name);

@@ -22,10 +22,11 @@ constexpr Card kCards[] = {
 
 }  // namespace
 
-double flops_per_token(const nn::Gpt& model) {
-  const nn::GptConfig& c = model.config();
-  return 6.0 * static_cast<double>(model.num_parameters()) +
-         12.0 * static_cast<double>(c.layers) * static_cast<double>(c.width) * static_cast<double>(c.block_size);
+double flops_per_token(const nn::LanguageModel& model) {
+  const nn::LanguageModelShape& s = model.shape();
+  return 6.0 * static_cast<double>(model.num_parameters()) + 12.0 * static_cast<double>(s.layers) *
+                                                                 static_cast<double>(s.attention_width) *
+                                                                 static_cast<double>(s.block_size);
 }
 
 std::optional<double> peak_tflops(std::string_view card, DType dtype) {

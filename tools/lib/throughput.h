@@ -8,7 +8,7 @@
 
 #include <trinix/core/device.h>
 #include <trinix/core/dtype.h>
-#include <trinix/layers/gpt.h>
+#include <trinix/layers/language_model.h>
 
 /// @file
 /// How much of a card's arithmetic a training run uses: the model FLOP utilisation of Chowdhery et al., "PaLM", arXiv
@@ -19,7 +19,7 @@ namespace trinix::tools {
 /// Floating-point operations per token of a training step: 6 N + 12 L C T for N parameters, L layers of width C, and
 /// sequences of T tokens. Forward is a multiplication and an addition per parameter, backward twice that; attention
 /// has 4 C T forward and 8 C T backward per layer, which counts the pairs that a causal mask leaves out.
-[[nodiscard]] double flops_per_token(const nn::Gpt& model);
+[[nodiscard]] double flops_per_token(const nn::LanguageModel& model);
 
 /// The data sheet's dense matrix rate of a card in TFLOP/s: without sparsity, at the power limit of its usual form.
 /// Nothing for a card that is not in the table. @param card the model as the driver names it, "NVIDIA H200"

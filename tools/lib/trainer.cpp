@@ -10,7 +10,7 @@
 #include <trinix/core/error.h>
 #include <trinix/core/threads.h>
 #include <trinix/layers/generate.h>
-#include <trinix/layers/gpt.h>
+#include <trinix/layers/language_model.h>
 #include <trinix/optim/adamw.h>
 #include <trinix/optim/decay.h>
 #include <trinix/tools/lib/atomic_dir.h>
@@ -23,6 +23,7 @@
 #include <trinix/tools/lib/loss_plot.h>
 #include <trinix/tools/lib/machine.h>
 #include <trinix/tools/lib/metrics.h>
+#include <trinix/tools/lib/model.h>
 #include <trinix/tools/lib/progress.h>
 #include <trinix/tools/lib/resume.h>
 #include <trinix/tools/lib/run_lock.h>
@@ -45,18 +46,6 @@ std::uint64_t stream_seed(std::int64_t seed, std::uint64_t stream) {
 constexpr std::uint64_t kTrainStream = 1;
 constexpr std::uint64_t kEvaluationStream = 2;
 constexpr std::uint64_t kSampleStream = 3;
-
-nn::GptConfig model_config(const TrainConfig& c, std::int64_t vocab_size, Generator* generator) {
-  return {.vocab_size = vocab_size,
-          .block_size = c.block,
-          .layers = c.layers,
-          .heads = c.heads,
-          .width = c.width,
-          .dropout = c.dropout,
-          .bias = c.bias,
-          .activation = Gelu::erf,  // as nanoGPT, whose recipes the presets are
-          .generator = generator};
-}
 
 /// One run in one process.
 class Run {
@@ -161,7 +150,7 @@ class Run {
   }
 
   void build_model(const std::optional<Checkpoint>& from) {
-    model_ = std::make_unique<nn::Gpt>(model_config(config_, data_->vocab_size(), &generator_));
+    model_ = make_model(config_, data_->vocab_size(), &generator_);
     if (from) model_->load_state_dict(from->model);
     model_->to(parse_dtype(config_.dtype));
     model_->to(device_);
@@ -183,9 +172,9 @@ class Run {
     for (const std::string& remark : remarks_) progress.note(remark);
     progress.note(data_->describe());
     progress.note(
-        detail::format("{} parameters, {} layers, {} heads, width {}, block {}; batch {} x {}, {} threads, {}",
-                       model_->num_parameters(), config_.layers, config_.heads, config_.width, config_.block,
-                       config_.batch, config_.grad_accum, num_threads(),
+        detail::format("{}: {} parameters, {} layers, {} heads, width {}, block {}; batch {} x {}, {} threads, {}",
+                       describe_model(config_), model_->num_parameters(), config_.layers, config_.heads, config_.width,
+                       config_.block, config_.batch, config_.grad_accum, num_threads(),
                        device_.is_cpu() ? std::string("cpu") : device_.to_string() + " (" + card_ + ")"));
     if (state_.step > 0) progress.note(detail::format("going on after step {}", state_.step));
   }
@@ -273,7 +262,7 @@ class Run {
   std::string card_;  // its model; empty for the CPU
   std::vector<std::string> remarks_;
   std::unique_ptr<DataSet> data_;
-  std::unique_ptr<nn::Gpt> model_;
+  std::unique_ptr<nn::LanguageModel> model_;
   std::unique_ptr<optim::AdamW> optimizer_;
   std::unique_ptr<optim::Schedule> schedule_;
   std::unique_ptr<TrainingStep> step_;

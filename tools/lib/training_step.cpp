@@ -19,7 +19,7 @@ using detail::fail;
 namespace {
 
 /// The name of the first parameter whose gradient is not finite.
-std::string bad_gradient(const nn::Gpt& model) {
+std::string bad_gradient(const nn::LanguageModel& model) {
   for (const NamedTensor& p : model.named_parameters()) {
     if (p.tensor.grad().defined() && !std::isfinite(optim::grad_norm({p.tensor}))) return p.name;
   }
@@ -28,7 +28,7 @@ std::string bad_gradient(const nn::Gpt& model) {
 
 }  // namespace
 
-TrainingStep::TrainingStep(nn::Gpt& model, optim::AdamW& optimizer, const DataSet& data,
+TrainingStep::TrainingStep(nn::LanguageModel& model, optim::AdamW& optimizer, const DataSet& data,
                            const TrainingStepOptions& options)
     : model_(model),
       optimizer_(optimizer),

@@ -7,7 +7,7 @@
 
 #include <trinix/autograd/step_graph.h>
 #include <trinix/core/pinned_buffer.h>
-#include <trinix/layers/gpt.h>
+#include <trinix/layers/language_model.h>
 #include <trinix/optim/adamw.h>
 #include <trinix/tools/lib/batch_loader.h>
 
@@ -38,7 +38,8 @@ struct StepResult {
 class TrainingStep {
  public:
   /// All three, and the model's generator, must outlive it.
-  TrainingStep(nn::Gpt& model, optim::AdamW& optimizer, const DataSet& data, const TrainingStepOptions& options);
+  TrainingStep(nn::LanguageModel& model, optim::AdamW& optimizer, const DataSet& data,
+               const TrainingStepOptions& options);
 
   struct Start {
     std::int64_t step = 1;  ///< counted from 1
@@ -71,7 +72,7 @@ class TrainingStep {
     explicit Slot(Device device) : loss(sizeof(double), device), norm(sizeof(double), device) {}
   };
 
-  nn::Gpt& model_;
+  nn::LanguageModel& model_;
   optim::AdamW& optimizer_;
   TrainingStepOptions options_;
   std::vector<Tensor> parameters_;

@@ -1,13 +1,15 @@
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <vector>
 
 #include <trinix/core/backend.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/layers/generate.h>
-#include <trinix/layers/gpt.h>
+#include <trinix/layers/language_model.h>
 #include <trinix/tools/lib/checkpoint.h>
+#include <trinix/tools/lib/model.h>
 #include <trinix/tools/lib/utf8.h>
 #include <trinix/tools/lib/write_text.h>
 
@@ -52,15 +54,9 @@ std::string write_text(const SampleConfig& config, const std::function<bool(std:
                               "write",
                               config.run);
   }
-  nn::Gpt model({.vocab_size = state.vocab_size,
-                 .block_size = state.config.block,
-                 .layers = state.config.layers,
-                 .heads = state.config.heads,
-                 .width = state.config.width,
-                 .bias = state.config.bias,
-                 .activation = Gelu::erf});
-  model.load_state_dict(checkpoint.model);
-  model.to(device);
+  const std::unique_ptr<nn::LanguageModel> model = make_model(state.config, state.vocab_size);
+  model->load_state_dict(checkpoint.model);
+  model->to(device);
   std::vector<std::int64_t> prompt;
   for (const std::int32_t id : state.tokenizer->encode(config.prompt)) prompt.push_back(id);
   Generator generator(static_cast<std::uint64_t>(config.seed));
@@ -76,7 +72,7 @@ std::string write_text(const SampleConfig& config, const std::function<bool(std:
     return !on_text || ready.empty() || on_text(ready);
   };
   static_cast<void>(
-      nn::generate(model, prompt,
+      nn::generate(*model, prompt,
                    {.max_new_tokens = config.tokens,
                     .sampling = {.temperature = config.temperature, .top_k = config.top_k, .top_p = config.top_p},
                     .generator = &generator,
