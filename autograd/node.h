@@ -99,6 +99,8 @@ class LeafNode : public Node {
 
   /// The gradient: undefined before the first, zeros after zero_grad().
   [[nodiscard]] Tensor grad();
+  /// Address of a gradient that is there and not stale, otherwise null. Takes no lock: not during a backward.
+  [[nodiscard]] const void* fresh_grad() const { return stale_ || !grad_.defined() ? nullptr : grad_.raw_data(); }
   /// Copies the values to the buffer; undefined drops the buffer.
   void set_grad(const Tensor& grad);
   void zero_grad();

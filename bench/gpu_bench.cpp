@@ -6,6 +6,7 @@
 // Inputs are random, never zeros: a card draws less power on zeros and runs faster.
 
 #include "measure.h"
+#include "optimizer_workloads.h"
 
 #include <cmath>
 #include <cstring>
@@ -243,12 +244,15 @@ const std::map<std::string, std::function<void(Report&, Device)>> kWorkloads = {
     {"attention", attention},
     {"cross_entropy", cross_entropy_in_place},
     {"adamw", adamw},
+    {"optimizers", bench::optimizers},
     {"eager_add", eager_add},
 };
 
 int run(int argc, char** argv) {
   std::map<std::string, std::string> options = {
-      {"--only", "ceilings,gpt2,char,attention,cross_entropy,adamw,eager_add"}, {"--json", ""}, {"--device", "cuda"}};
+      {"--only", "ceilings,gpt2,char,attention,cross_entropy,adamw,optimizers,eager_add"},
+      {"--json", ""},
+      {"--device", "cuda"}};
   for (int i = 1; i < argc; i += 2) {
     if (!options.contains(argv[i]) || i + 1 == argc) {
       std::fprintf(stderr, "usage: bench_gpu [--only NAME,...] [--json FILE] [--device cuda:N]\n");

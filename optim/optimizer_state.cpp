@@ -4,12 +4,12 @@
 #include <trinix/autograd/grad_mode.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
-#include <trinix/optim/optimizer.h>
+#include <trinix/optim/grouped_optimizer.h>
 
 namespace trinix::optim {
 
-using detail::fail;
-using detail::format;
+using trinix::detail::fail;
+using trinix::detail::format;
 
 namespace {
 
@@ -71,7 +71,7 @@ class Reader {
 
 }  // namespace
 
-StateDict Optimizer::state_dict() const {
+StateDict ParameterOptimizer::state_dict() const {
   StateDict state;
   for (const Slot& slot : slots_) {
     state.insert(state_key(slot.name, "step"), full({}, slot.step, {DType::i64}));
@@ -82,40 +82,55 @@ StateDict Optimizer::state_dict() const {
   }
   for (std::size_t group = 0; group < group_count(); ++group) {
     // The visitor may assign, but this one only looks.
-    const_cast<Optimizer*>(this)->visit_options(group, [&](const char* option, double& value) {
+    const_cast<ParameterOptimizer*>(this)->visit_options(group, [&](const char* option, double& value) {
       state.insert(option_key(group, option), full({}, value, {DType::f64}));
     });
   }
   return state;
 }
 
-void Optimizer::load_state_dict(const StateDict& state) {
+void ParameterOptimizer::load_state_dict(const StateDict& state) {
   Reader reader(state);
-  std::vector<Slot> loaded = slots_;
-  for (Slot& slot : loaded) {
-    const Tensor* step = reader.find(state_key(slot.name, "step"), {}, false);
-    if (step == nullptr) continue;
-    slot.step = step->item<std::int64_t>();
-    if (slot.step < 0) fail<ConfigError>(name_, "the state of '{}' counts {} steps", slot.name, slot.step);
-    slot.state.clear();
-    slot.master = {};
-    slot.written.reset();
-    if (slot.step == 0) continue;
-    for (const std::string& what : state_names_) {
-      const Tensor* values = reader.find(state_key(slot.name, what), slot.parameter.shape(), true);
-      if (values != nullptr) slot.state.push_back(values->detach().contiguous());
+  // The options come first, because they say which tensors there are; they are put back if anything is wrong.
+  std::vector<std::vector<double>> before(group_count());
+  const auto put_back = [&] {
+    for (std::size_t group = 0; group < group_count(); ++group) {
+      std::size_t i = 0;
+      visit_options(group, [&](const char*, double& value) {
+        if (i < before[group].size()) value = before[group][i++];
+      });
     }
-    const Tensor* master = reader.find_optional(state_key(slot.name, kMaster), slot.parameter.shape());
-    slot.master = master == nullptr ? Tensor() : master->detach().contiguous();
+  };
+  std::vector<Slot> loaded = slots_;
+  try {
+    for (std::size_t group = 0; group < group_count(); ++group) {
+      visit_options(group, [&](const char* option, double& value) {
+        before[group].push_back(value);
+        const Tensor* saved = reader.find(option_key(group, option), {}, true);
+        if (saved != nullptr) value = saved->item<double>();
+      });
+    }
+    for (Slot& slot : loaded) {
+      const Tensor* step = reader.find(state_key(slot.name, "step"), {}, false);
+      if (step == nullptr) continue;
+      slot.step = step->item<std::int64_t>();
+      if (slot.step < 0) fail<ConfigError>(name_, "the state of '{}' counts {} steps", slot.name, slot.step);
+      slot.state.clear();
+      slot.master = {};
+      slot.written.reset();
+      if (slot.step == 0) continue;
+      for (std::size_t i = 0; i < state_count(slot.group); ++i) {
+        const Tensor* values = reader.find(state_key(slot.name, state_names_[i]), slot.parameter.shape(), true);
+        if (values != nullptr) slot.state.push_back(values->detach().contiguous());
+      }
+      const Tensor* master = reader.find_optional(state_key(slot.name, kMaster), slot.parameter.shape());
+      slot.master = master == nullptr ? Tensor() : master->detach().contiguous();
+    }
+    reader.finish(name_);
+  } catch (...) {
+    put_back();
+    throw;
   }
-  std::vector<std::vector<double>> options(group_count());
-  for (std::size_t group = 0; group < group_count(); ++group) {
-    visit_options(group, [&](const char* option, double& value) {
-      const Tensor* saved = reader.find(option_key(group, option), {}, true);
-      options[group].push_back(saved == nullptr ? value : saved->item<double>());
-    });
-  }
-  reader.finish(name_);
 
   const NoGrad no_grad;
   for (Slot& slot : loaded) {
@@ -126,14 +141,10 @@ void Optimizer::load_state_dict(const StateDict& state) {
     if (slot.master.defined() && compute_type(slot.parameter.dtype()) == slot.parameter.dtype()) {
       slot.parameter.copy_(slot.master.to(slot.parameter.device()));
     }
-    if (!slot.state.empty()) prepare_state(slot);
+    if (slot.step > 0) prepare_state(slot);
   }
   slots_ = std::move(loaded);
   ++state_places_;
-  for (std::size_t group = 0; group < group_count(); ++group) {
-    std::size_t i = 0;
-    visit_options(group, [&](const char*, double& value) { value = options[group][i++]; });
-  }
 }
 
 }  // namespace trinix::optim

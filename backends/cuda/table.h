@@ -37,43 +37,63 @@ class DeviceTable {
   Device device_;
 };
 
+/// A table on its way to the card.
+struct TableContents {
+  std::vector<std::byte> bytes;
+  std::int64_t rows = 0;
+  std::int64_t groups = 0;  ///< of rows, where blocks take several
+};
+
 /// What a kernel needs of its table.
 struct TableView {
   void* data = nullptr;
   std::int64_t rows = 0;
+  std::int64_t groups = 0;
 };
 
 /// The tables last used by one op, by the list of items that they were made from. Thread-safe.
 template <class Item>
 class TableCache {
  public:
-  /// The table of `items`, made by make(items) -> std::pair<std::vector<std::byte>, rows> when it is not known.
-  /// While a step is captured, the table lives as long as the recording.
+  /// The table of `items`, made by make(items) -> TableContents when it is not known. Lists with the same number
+  /// `list`, other than 0, are equal without a look. While a step is captured, the table lives as long as the
+  /// recording.
   template <class Make>
-  TableView find(std::span<const Item> items, const Stream& stream, Make&& make) {
+  TableView find(std::span<const Item> items, const Stream& stream, std::uint64_t list, Make&& make) {
     const std::lock_guard lock(mutex_);
     Capture* const capture = Capture::current();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-      if (entry->device != stream.device || !std::ranges::equal(entry->items, items)) continue;
+      const bool same_list = list != 0 && entry->list == list;
+      if (entry->device != stream.device || !(same_list || std::ranges::equal(entry->items, items))) continue;
+      entry->list = list;
       entries_.splice(entries_.begin(), entries_, entry);
       if (capture != nullptr) capture->keep(entry->table);
-      return {entry->table->data(), entry->rows};
+      return {entry->table->data(), entry->rows, entry->groups};
     }
-    const auto [bytes, rows] = make(items);
-    if (capture != nullptr) return {capture->upload(bytes.data(), bytes.size()), rows};
-    entries_.push_front({stream.device, {items.begin(), items.end()}, nullptr, rows});
-    entries_.front().table = std::make_shared<DeviceTable>(bytes, stream);
+    const TableContents contents = make(items);
+    if (capture != nullptr) {
+      return {capture->upload(contents.bytes.data(), contents.bytes.size()), contents.rows, contents.groups};
+    }
+    if (contents.rows == 0) return {};
+    entries_.push_front({stream.device,
+                         list,
+                         {items.begin(), items.end()},
+                         std::make_shared<DeviceTable>(contents.bytes, stream),
+                         contents.rows,
+                         contents.groups});
     if (entries_.size() > kKept) entries_.pop_back();
-    return {entries_.front().table->data(), rows};
+    return {entries_.front().table->data(), contents.rows, contents.groups};
   }
 
  private:
   static constexpr std::size_t kKept = 8;  // a few optimizers, each with its norm
   struct Entry {
     Device device;
+    std::uint64_t list;
     std::vector<Item> items;
     std::shared_ptr<DeviceTable> table;
     std::int64_t rows;
+    std::int64_t groups;
   };
 
   std::mutex mutex_;

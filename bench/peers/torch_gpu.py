@@ -250,6 +250,46 @@ def adamw(args):
         torch.cuda.empty_cache()
 
 
+def optimizers(args):
+    """bench/optimizer_workloads.h in PyTorch: fused where there is such a kernel."""
+
+    def with_gradients(shapes, dtype=torch.float32):
+        params = [torch.randn(s, device=DEVICE, dtype=dtype).requires_grad_() for s in shapes]
+        for p in params:
+            p.grad = torch.randn_like(p)
+        return params
+
+    sizes = {"10m": (10_000_000, 50, {}), "124m": (124_475_904, 10, {}), "1b": (1_000_000_000, 2, dict(runs=10))}
+    for name, (total, iterations, more) in sizes.items():
+        params = with_gradients([(total // 150,)] * 150)
+        for kind in (torch.optim.AdamW, torch.optim.Adam):
+            optimizer = kind(params, lr=1e-5, fused=True)
+            seconds = measure(lambda i: optimizer.step(), iterations, **more)
+            report(f"{kind.__name__.lower()}_{name}", "fused, f32", seconds,
+                   gb_per_second=1e-9 * 28 * (total // 150 * 150) / seconds[0])
+            del optimizer
+            torch.cuda.empty_cache()
+        del params
+    for tensors in (16, 10_000):
+        size = 124_475_904 // tensors
+        params = with_gradients([(size,)] * tensors)
+        optimizer = torch.optim.AdamW(params, lr=1e-5, fused=True)
+        seconds = measure(lambda i: optimizer.step(), 3, warm_up=3, runs=10)
+        report(f"adamw_124m_in_{tensors}", "fused, f32", seconds, gb_per_second=1e-9 * 28 * size * tensors / seconds[0])
+        del params, optimizer
+        torch.cuda.empty_cache()
+    shapes = [(2304, 768), (768, 768), (3072, 768), (768, 3072)] * 12
+    for dtype in (torch.float32, torch.bfloat16):
+        optimizer = torch.optim.Muon(with_gradients(shapes, dtype), lr=1e-4)
+        seconds = measure(lambda i: optimizer.step(), 2, warm_up=3, runs=10)
+        report("muon_gpt2", f"torch.optim.Muon, {str(dtype)[6:]}", seconds)
+    del optimizer
+    torch.cuda.empty_cache()
+    params = with_gradients([(124_475_904 // 150,)] * 150, torch.bfloat16)
+    seconds = measure(lambda i: torch.nn.utils.clip_grad_norm_(params, 1.0, foreach=True), 10)
+    report("clip_norm_124m", "clip_grad_norm_, foreach, bf16", seconds)
+
+
 def eager_add(args):
     a = torch.randn(16, device=DEVICE, requires_grad=True)
     b = torch.randn(16, device=DEVICE, requires_grad=True)
@@ -277,7 +317,7 @@ def ceilings(args):
 
 
 WORKLOADS = dict(ceilings=ceilings, gpt2=gpt2, char=char, attention=attention, cross_entropy=cross_entropy, adamw=adamw,
-                 eager_add=eager_add)
+                 optimizers=optimizers, eager_add=eager_add)
 # Timed when asked for: their counterparts here are programs of their own.
 MORE_WORKLOADS = dict(attention_options=attention_options)
 

@@ -51,6 +51,74 @@ def adamw():
     save("adamw", out)
 
 
+def ten_steps(out, case, make, shapes, start, grads):
+    """Ten steps of one optimizer over the tensors named in `shapes`; `make` takes the list of parameters."""
+    parameters = {k: start[k].clone().requires_grad_() for k in shapes}
+    optimizer = make(list(parameters.values()))
+    for step in range(10):
+        for k, p in parameters.items():
+            p.grad = grads[k][step].clone()
+        optimizer.step()
+        for k, p in parameters.items():
+            out[f"{case}.{k}.after.{step}"] = p.detach().clone()
+    for k, p in parameters.items():
+        for name, value in optimizer.state.get(p, {}).items():
+            if name != "step" and value is not None:
+                out[f"{case}.{k}.{name}"] = value
+
+
+class Lion:
+    """The paper's algorithm 2, in f64: torch has none."""
+
+    def __init__(self, parameters, lr, betas, weight_decay):
+        self.parameters, self.lr, self.betas, self.weight_decay = parameters, lr, betas, weight_decay
+        self.state = {p: {"exp_avg": torch.zeros_like(p)} for p in parameters}
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.parameters:
+            m, g = self.state[p]["exp_avg"], p.grad
+            c = self.betas[0] * m + (1 - self.betas[0]) * g
+            p -= self.lr * (torch.sign(c) + self.weight_decay * p)
+            m.copy_(self.betas[1] * m + (1 - self.betas[1]) * g)
+
+
+def optimizers():
+    """Ten steps of every optimizer but AdamW over the same tensors and gradients."""
+    out = {}
+    generator = torch.Generator().manual_seed(4)
+    shapes = {"vector": (11,), "wide": (5, 7), "tall": (9, 4), "square": (6, 6)}
+    start = {k: torch.randn(s, generator=generator, dtype=torch.float64) for k, s in shapes.items()}
+    grads = {k: [torch.randn(s, generator=generator, dtype=torch.float64) * (1 + i) for i in range(10)]
+             for k, s in shapes.items()}
+    for k in shapes:
+        out[f"{k}.start"] = start[k]
+        for i in range(10):
+            out[f"{k}.grad.{i}"] = grads[k][i]
+    optim = torch.optim
+    cases = {
+        "adam": lambda p: optim.Adam(p, lr=3e-3, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1),
+        "adam_amsgrad": lambda p: optim.Adam(p, lr=3e-3, betas=(0.8, 0.7), amsgrad=True, maximize=True),
+        "adamw_amsgrad": lambda p: optim.AdamW(p, lr=3e-3, betas=(0.8, 0.7), weight_decay=0.1, amsgrad=True),
+        "sgd": lambda p: optim.SGD(p, lr=0.01, weight_decay=0.1),
+        "sgd_momentum": lambda p: optim.SGD(p, lr=0.01, momentum=0.9, dampening=0.3, weight_decay=0.1, maximize=True),
+        "sgd_nesterov": lambda p: optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
+        "lion": lambda p: Lion(p, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1),
+    }
+    for case, make in cases.items():
+        ten_steps(out, case, make, ["vector", "wide"], start, grads)
+    # torch.optim.Muon as it is, in bf16; then the same code in f64, for which its conversion to bf16 is switched off.
+    matrices = ["wide", "tall", "square"]
+    ten_steps(out, "muon_bf16", lambda p: optim.Muon(p, lr=0.02), matrices, start, grads)
+    conversion = torch.Tensor.bfloat16
+    torch.Tensor.bfloat16 = lambda self: self.clone()
+    ten_steps(out, "muon", lambda p: optim.Muon(p, lr=0.02), matrices, start, grads)
+    rms = dict(lr=1e-3, weight_decay=0.2, momentum=0.9, nesterov=False, ns_steps=4, adjust_lr_fn="match_rms_adamw")
+    ten_steps(out, "muon_rms", lambda p: optim.Muon(p, **rms), matrices, start, grads)
+    torch.Tensor.bfloat16 = conversion
+    save("optimizers", out)
+
+
 def clipping():
     """Gradients before and after torch's global-norm clipping."""
     out = {}
@@ -199,6 +267,7 @@ def attention():
 
 
 adamw()
+optimizers()
 clipping()
 attention()
 gpt("gpt_bias_tanh", bias=True, gelu="tanh")

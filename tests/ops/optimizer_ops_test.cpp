@@ -4,10 +4,13 @@
 #include <cmath>
 #include <gtest/gtest.h>
 
+#include <trinix/autograd/grad_mode.h>
+#include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/core/ops/grad_scale.h>
 #include <trinix/core/ops/moving_average.h>
 #include <trinix/optim/adamw.h>
 #include <trinix/optim/clip.h>
+#include <trinix/optim/muon.h>
 
 namespace trinix::testing {
 namespace {
@@ -33,6 +36,28 @@ TEST(OptimizerOps, AdamWMakesTheStepOfItsFormula) {
       }
     }
     EXPECT_LT(relative_error(p.to_doubles(), expected), 1e-12);
+  }
+}
+
+TEST(OptimizerOps, MuonMovesAlongTheOrthogonalisedMomentum) {
+  const std::int64_t rows = 30, cols = 44;
+  const auto values = random_values(static_cast<std::size_t>(rows * cols), 1);
+  for (const Device device : test_devices()) {
+    Tensor p = from_vector(values, {rows, cols}).to(device).requires_grad_();
+    optim::Muon muon(std::vector<Tensor>{p}, {.lr = 0.1, .weight_decay = 0.3, .scale = optim::MuonScale::spectral});
+    Tensor expected = p.detach().clone(), m = zeros_like(expected);
+    for (int step = 1; step <= 3; ++step) {
+      const auto seed = static_cast<std::uint64_t>(1 + step);
+      const Tensor g = from_vector(random_values(static_cast<std::size_t>(rows * cols), seed), {rows, cols}).to(device);
+      p.set_grad(g);
+      muon.step({.grad_scale = 0.5});
+      note_kernels_run();
+      const NoGrad no_grad;
+      m = m * 0.95 + g * (0.5 * 0.05);
+      const Tensor direction = optim::newton_schulz(m * 0.95 + g * (0.5 * 0.05), {.kernel = Kernel::reference});
+      expected = expected * (1 - 0.1 * 0.3) - direction * (0.1 * std::sqrt(30.0 / 44.0));
+    }
+    EXPECT_LT(relative_error(p.to_doubles(), expected.to_doubles()), 1e-11);
   }
 }
 

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include <trinix/core/error.h>
-#include <trinix/core/ops/adamw.h>
+#include <trinix/core/ops/update.h>
 #include <trinix/optim/adamw.h>
 #include <trinix/optim/clip.h>
 
@@ -57,7 +57,7 @@ TEST_P(MasterWeights, TenStepsAreThoseOfTheSingleRun) {
 TEST_P(MasterWeights, WithoutThemSmallStepsAreLost) {
   const Tensor with = leaf(ones({64}, {DType::bf16})), without = leaf(ones({64}, {DType::bf16}));
   AdamW kept({{"p", with}}, {.lr = 1e-4, .weight_decay = 0});
-  AdamW lost({{"p", without}}, {.lr = 1e-4, .weight_decay = 0, .master_weights = false});
+  AdamW lost({{"p", without}}, {.lr = 1e-4, .weight_decay = 0, .state = {.master_weights = false}});
   for (int step = 0; step < 100; ++step) {
     for (const Tensor& p : {with, without}) p.set_grad(ones({64}, {DType::bf16}));
     kept.step();
@@ -75,11 +75,11 @@ TEST_P(MasterWeights, AWideGradientIsTakenAsItIs) {
   const Tensor p = start.to(DType::bf16), master = start.clone(), m = zeros({n}), v = zeros({n});
   const Tensor wide = start.clone(), wide_m = zeros({n}), wide_v = zeros({n});
   const auto flat = [](const Tensor& t) { return Flat{t.raw_data(), t.numel(), t.dtype()}; };
-  const AdamWRule rule{.lr = 0.01};
-  const std::vector<AdamWItem> items = {
-      {.param = flat(p), .grad = flat(gradient), .exp_avg = flat(m), .exp_avg_sq = flat(v), .master = flat(master)},
-      {.param = flat(wide), .grad = flat(gradient), .exp_avg = flat(wide_m), .exp_avg_sq = flat(wide_v), .master = {}}};
-  run<trinix::AdamW>({.items = items, .rules = {&rule, 1}}, device());
+  const UpdateRule rule{.lr = 0.01, .weight_decay = 0.01, .decoupled = true};
+  const std::vector<UpdateItem> items = {
+      {.param = flat(p), .grad = flat(gradient), .state = {flat(m), flat(v)}, .master = flat(master)},
+      {.param = flat(wide), .grad = flat(gradient), .state = {flat(wide_m), flat(wide_v)}, .master = {}}};
+  run<trinix::Update>({.items = items, .rules = {&rule, 1}}, device());
   EXPECT_EQ(master.to_doubles(), wide.to_doubles());
   EXPECT_EQ(p.to_doubles(), wide.to(DType::bf16).to_doubles());
 }

@@ -58,8 +58,8 @@ ProductKey key_of(const Product& p, int device) {
           p.a.transposed ? 1 : 0,
           p.b.transposed ? 1 : 0,
           p.bias != nullptr ? 1 : 0,
-          p.accumulate ? 1 : 0,
-          std::min({alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.out.data)}),
+          p.accumulate ? 1 : (p.addend != nullptr ? 2 : 0),
+          std::min({alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.out.data), alignment_of(p.addend)}),
           std::min(alignment_of(p.bias), alignment_of(p.sums)),
           static_cast<int>(p.epilogue),
           p.sums != nullptr ? 1 : 0,
@@ -116,15 +116,16 @@ class Plan {
 
   void run(const Product& p, const Stream& stream, const cublasLtMatmulAlgo_t* algorithm = nullptr) {
     set_pointers(p);
-    const double one_wide = 1;
-    const double beta_wide = p.accumulate ? 1 : 0;
-    const float one = 1;
-    const float beta = p.accumulate ? 1 : 0;
+    const double alpha_wide = p.alpha;
+    const double beta_wide = p.addend != nullptr ? p.beta : (p.accumulate ? 1 : 0);
+    const auto alpha = static_cast<float>(alpha_wide);
+    const auto beta = static_cast<float>(beta_wide);
+    const void* const addend = p.addend != nullptr ? p.addend : p.out.data;
     const bool wide = p.dtype == DType::f64;
     const Workspace& workspace = workspace_of(stream.device.index);
     check_blas(blas_library().matmul(blas_handle(stream.device.index), desc_,
-                                     wide ? static_cast<const void*>(&one_wide) : &one, p.b.data, first_, p.a.data,
-                                     second_, wide ? static_cast<const void*>(&beta_wide) : &beta, p.out.data, out_,
+                                     wide ? static_cast<const void*>(&alpha_wide) : &alpha, p.b.data, first_, p.a.data,
+                                     second_, wide ? static_cast<const void*>(&beta_wide) : &beta, addend, out_,
                                      p.out.data, out_, algorithm != nullptr ? algorithm : &algorithm_, workspace.data,
                                      workspace.bytes, static_cast<cudaStream_t>(stream.native)),
                "cublasLtMatmul");
@@ -168,7 +169,7 @@ class Plan {
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, bytes);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(p.b.data));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(p.a.data));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(p.out.data));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(p.addend != nullptr ? p.addend : p.out.data));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(p.out.data));
     std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<std::size_t>(tuning_candidates()));
     int count = 0;

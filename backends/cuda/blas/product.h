@@ -28,8 +28,9 @@ enum class Epilogue : std::uint8_t {
   row_sums,       ///< sums (m) = the sums of a's rows: with a = dy^T, the gradient of a bias
 };
 
-/// out (m, n) = a (m, k) b (k, n) + (accumulate ? out : 0) + bias (n, optional), `batch` times. `out` is not
-/// transposed. Epilogues want a batch of one, and do not accumulate but for row_sums, which overwrites the sums.
+/// out (m, n) = alpha a (m, k) b (k, n) + (accumulate ? out : 0) + beta addend + bias (n, optional), `batch` times.
+/// `out` is not transposed. `addend`, optional and not together with accumulate, lies like out. Epilogues want a batch
+/// of one, no addend, and do not accumulate but for row_sums, which overwrites the sums.
 struct Product {
   std::int64_t m = 0;
   std::int64_t n = 0;
@@ -44,6 +45,9 @@ struct Product {
   Epilogue epilogue = Epilogue::none;
   void* aux = nullptr;   ///< (m, n), dense, of out's dtype
   void* sums = nullptr;  ///< of out's dtype
+  double alpha = 1;
+  const void* addend = nullptr;
+  double beta = 0;
 };
 
 /// Queues the product. f16, bf16 and f32 accumulate in f32, f64 in f64; f32 operands are rounded to TF32 where that was

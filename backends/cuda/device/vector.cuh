@@ -27,6 +27,42 @@ __device__ void store_vector(T* p, const Vector<T, kCount>& v) {
   *reinterpret_cast<Vector<T, kCount>*>(p) = v;
 }
 
+namespace internal {
+/// An integer type of so many bytes, for accesses with a cache hint.
+template <int kBytes>
+struct BitsOf;
+template <>
+struct BitsOf<16> {
+  using type = uint4;
+};
+template <>
+struct BitsOf<8> {
+  using type = uint2;
+};
+template <>
+struct BitsOf<4> {
+  using type = unsigned;
+};
+template <>
+struct BitsOf<2> {
+  using type = unsigned short;
+};
+}  // namespace internal
+
+/// The same for data that will not be used again soon: it leaves the caches first.
+template <int kCount, class T>
+__device__ Vector<T, kCount> load_streaming(const T* p) {
+  using Bits = typename internal::BitsOf<sizeof(T) * kCount>::type;
+  const Bits bits = __ldcs(reinterpret_cast<const Bits*>(p));
+  return *reinterpret_cast<const Vector<T, kCount>*>(&bits);
+}
+
+template <int kCount, class T>
+__device__ void store_streaming(T* p, const Vector<T, kCount>& v) {
+  using Bits = typename internal::BitsOf<sizeof(T) * kCount>::type;
+  __stcs(reinterpret_cast<Bits*>(p), *reinterpret_cast<const Bits*>(&v));
+}
+
 /// Elements of T in one 16-byte access.
 template <class T>
 inline constexpr int kPerAccess = 16 / static_cast<int>(sizeof(T));

@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!last) return;
   __threadfence();
   double total = 0;
+#pragma unroll 8  // loads in flight: there are thousands of sums, and nothing else runs any more
   for (unsigned i = threadIdx.x; i < gridDim.x; i += kThreads) total += __ldcg(partial + i);
   total = block_combine<kThreads>(total, Plus(), shared);
   if (threadIdx.x != 0) return;
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(kThreads)
   *finished = 0;  // for the next launch
 }
 
-std::pair<std::vector<std::byte>, std::int64_t> make_table(std::span<const Flat> tensors) {
+TableContents make_table(std::span<const Flat> tensors) {
   std::vector<NormChunk> chunks;
   for (const Flat& t : tensors) {
     dispatch_floating(t.dtype, "grad_norm", [&]<class T>() {});  // refuses integers
@@ -100,7 +101,7 @@ std::pair<std::vector<std::byte>, std::int64_t> make_table(std::span<const Flat>
 
 void grad_norm_forward(const GradNorm::Forward& args, const Stream& stream) {
   static TableCache<Flat> tables;
-  const TableView table = tables.find(args.tensors, stream, make_table);
+  const TableView table = tables.find(args.tensors, stream, 0, make_table);
   if (table.rows == 0) return backend_of(stream.device).zero(args.out.data, sizeof(double), stream);
   const auto* chunks = static_cast<const NormChunk*>(table.data);
   auto* finished = static_cast<unsigned*>(table.data) + table.rows * static_cast<std::int64_t>(sizeof(NormChunk) / 4);
