@@ -131,7 +131,7 @@ class CheckpointNode final : public Node {
   /// Notes what the first run hangs on.
   void capture(const Recorded& run) {
     captured_ = captured_by(run);
-    edges.insert(edges.end(), captured_.begin(), captured_.end());
+    for (const Edge& edge : captured_) edges.push_back(edge);
     for (const Edge& edge : captured_) {
       const LeafNode* leaf = edge.node->as_leaf();
       const auto storage = leaf != nullptr ? leaf->storage() : nullptr;

@@ -47,7 +47,9 @@ Node::~Node() {
   const bool outermost = doomed == nullptr;
   if (outermost) doomed = &local;
   for (Edge& edge : edges) {
-    if (edge.node != nullptr) doomed->push_back(std::move(edge.node));
+    // One that others hold, such as a parameter's, need not be collected.
+    if (edge.node.use_count() == 1) doomed->push_back(std::move(edge.node));
+    edge.node.reset();
   }
   if (!outermost) return;
   while (!local.empty()) {
@@ -64,7 +66,7 @@ void Node::release() {
 }
 
 LeafNode::LeafNode(const Tensor& leaf) : Node("leaf") {
-  outputs.resize(1);
+  outputs.push_back({});
   describe(leaf);
 }
 

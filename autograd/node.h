@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <trinix/core/detail/small_vector.h>
 #include <trinix/core/tensor.h>
 
 /// @file
@@ -24,6 +25,7 @@ struct Edge {
   std::shared_ptr<Node> node;
   int index = 0;
 };
+using Edges = detail::SmallVector<Edge, 3>;
 
 /// A tensor kept for the backward, without its history (so that no cycle of ownership arises), and the version that
 /// its storage had then.
@@ -75,9 +77,9 @@ class Node {
   [[nodiscard]] std::uint64_t sequence() const { return sequence_; }
   [[nodiscard]] bool released() const { return released_; }
 
-  std::vector<Edge> edges;
+  Edges edges;
   std::vector<SavedTensor> saved;
-  std::vector<NodeOutput> outputs;
+  detail::SmallVector<NodeOutput, 1> outputs;
 
  private:
   const char* op_;

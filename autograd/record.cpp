@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <trinix/autograd/record.h>
 #include <trinix/core/detail/fail.h>
@@ -34,20 +35,19 @@ void record_no_backward(const char* op, TensorList inputs) {
 
 namespace detail {
 
-std::vector<Edge> edges_to(const char* op, TensorList inputs) {
-  std::vector<Edge> edges(inputs.size());
-  std::size_t i = 0;
+Edges edges_to(const char* op, TensorList inputs) {
+  Edges edges;
   for (const Tensor& t : inputs) {
-    Edge& edge = edges[i++];
-    if (!t.defined()) continue;
-    const auto& record = t.autograd();
-    if (is_outdated_view(t)) {
+    Edge edge;
+    const AutogradRecord* const record = t.defined() ? t.autograd().get() : nullptr;
+    if (t.defined() && is_outdated_view(t)) {
       fail<AutogradError>(op,
                           "input {} is a view whose base was changed in place by '{}' after the view was taken, so "
                           "its gradient would be wrong; take the view again",
-                          i - 1, t.storage()->last_writer());
+                          edges.size(), t.storage()->last_writer());
     }
     if (record != nullptr) edge = {record->node, record->index};
+    edges.push_back(std::move(edge));
   }
   return edges;
 }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -30,19 +32,56 @@ struct AutogradRecord {
 };
 
 /// Tensors passed to a call: a braced list, or a vector where their number is only known at run time. Refers to the
-/// caller's tensors, so it must not outlive the call.
+/// caller's tensors, so it must not outlive the call; no handle is copied for it.
 class TensorList {
  public:
-  TensorList() = default;
-  TensorList(std::initializer_list<Tensor> list) : first_(std::data(list)), size_(list.size()) {}
-  TensorList(const std::vector<Tensor>& list) : first_(list.data()), size_(list.size()) {}
+  /// One tensor of a braced list.
+  struct Item {
+    Item(const Tensor& t) : tensor(&t) {}
+    const Tensor* tensor;
+  };
+  /// Walks over either form.
+  class Iterator {
+   public:
+    using iterator_category = std::forward_iterator_tag;
+    using value_type = Tensor;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const Tensor*;
+    using reference = const Tensor&;
 
-  [[nodiscard]] const Tensor* begin() const { return first_; }
-  [[nodiscard]] const Tensor* end() const { return first_ + size_; }
+    Iterator() = default;
+    Iterator(const Item* items, const Tensor* tensors) : items_(items), tensors_(tensors) {}
+    reference operator*() const { return items_ != nullptr ? *items_->tensor : *tensors_; }
+    pointer operator->() const { return &**this; }
+    Iterator& operator++() {
+      items_ != nullptr ? static_cast<void>(++items_) : static_cast<void>(++tensors_);
+      return *this;
+    }
+    Iterator operator++(int) {
+      const Iterator before = *this;
+      ++*this;
+      return before;
+    }
+    friend bool operator==(const Iterator&, const Iterator&) = default;
+
+   private:
+    const Item* items_ = nullptr;
+    const Tensor* tensors_ = nullptr;
+  };
+
+  TensorList() = default;
+  TensorList(std::initializer_list<Item> list) : items_(std::data(list)), size_(list.size()) {}
+  TensorList(const std::vector<Tensor>& list) : tensors_(list.data()), size_(list.size()) {}
+
+  [[nodiscard]] Iterator begin() const { return {items_, tensors_}; }
+  [[nodiscard]] Iterator end() const {
+    return {items_ == nullptr ? nullptr : items_ + size_, tensors_ == nullptr ? nullptr : tensors_ + size_};
+  }
   [[nodiscard]] std::size_t size() const { return size_; }
 
  private:
-  const Tensor* first_ = nullptr;
+  const Item* items_ = nullptr;
+  const Tensor* tensors_ = nullptr;
   std::size_t size_ = 0;
 };
 
@@ -51,7 +90,7 @@ class TensorList {
 
 namespace detail {
 /// Edges to the inputs; checks that no input is a view outdated by a write to its base.
-std::vector<Edge> edges_to(const char* op, TensorList inputs);
+Edges edges_to(const char* op, TensorList inputs);
 void attach(const std::shared_ptr<Node>& node, const Tensor& output, int index);
 void check_finite(const char* op, const char* phase, const Tensor& value);
 /// Refuses in-place writes that autograd cannot follow.
@@ -59,9 +98,8 @@ void check_in_place(const char* op, const Tensor& target, bool recorded);
 
 template <class F>
 std::shared_ptr<Node> make_node(const char* op, TensorList inputs, TensorList saved, F&& backward) {
-  auto edges = edges_to(op, inputs);
   auto node = std::make_shared<OpNode<std::decay_t<F>>>(op, std::forward<F>(backward));
-  node->edges = std::move(edges);
+  node->edges = edges_to(op, inputs);
   node->saved.reserve(saved.size());
   for (const Tensor& t : saved) node->saved.emplace_back(t);
   return node;
@@ -72,7 +110,7 @@ std::shared_ptr<Node> make_node(const char* op, TensorList inputs, TensorList sa
 /// `saved` may hold inputs, outputs, other tensors and undefined ones; ctx.saved(i) gives them back in this order.
 /// `backward` must not capture tensors that require grad, nor the output.
 template <class F>
-Tensor record(const char* op, const Tensor& output, TensorList inputs, TensorList saved, F&& backward) {
+Tensor record(const char* op, Tensor output, TensorList inputs, TensorList saved, F&& backward) {
   if (AnomalyMode::enabled()) detail::check_finite(op, "forward", output);
   if (needs_grad(inputs)) {
     detail::attach(detail::make_node(op, inputs, saved, std::forward<F>(backward)), output, 0);

@@ -11,9 +11,9 @@ namespace trinix {
 
 using detail::fail;
 
-Tensor::Tensor(std::shared_ptr<Storage> storage, DType dtype, Shape shape, Strides strides, std::int64_t offset)
-    : impl_(
-          std::make_shared<Impl>(Impl{std::move(storage), dtype, shape, strides, offset, nullptr, nullptr, nullptr})) {}
+Tensor::Tensor(std::shared_ptr<Storage> storage, DType dtype, const Shape& shape, const Strides& strides,
+               std::int64_t offset)
+    : impl_(std::make_shared<Impl>(std::move(storage), dtype, shape, strides, offset)) {}
 
 void Tensor::fail_undefined() {
   fail<Error>("tensor", "an undefined tensor was used; give it a value first (for example with zeros())");

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <trinix/core/scalar.h>
@@ -35,7 +36,8 @@ class Tensor {
  public:
   Tensor() = default;
   /// Shape and strides over existing storage; `offset` and strides in elements. Records no gradient.
-  Tensor(std::shared_ptr<Storage> storage, DType dtype, Shape shape, Strides strides, std::int64_t offset = 0);
+  Tensor(std::shared_ptr<Storage> storage, DType dtype, const Shape& shape, const Strides& strides,
+         std::int64_t offset = 0);
 
   // What it is -------------------------------------------------------------------------------------------------------
   [[nodiscard]] bool defined() const { return impl_ != nullptr; }
@@ -171,6 +173,9 @@ class Tensor {
 
  private:
   struct Impl {
+    Impl(std::shared_ptr<Storage> s, DType type, const Shape& dims, const Strides& steps, std::int64_t first)
+        : storage(std::move(s)), dtype(type), shape(dims), strides(steps), offset(first) {}
+
     std::shared_ptr<Storage> storage;
     DType dtype;
     Shape shape;

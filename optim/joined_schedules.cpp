@@ -9,15 +9,22 @@ using detail::fail;
 
 namespace {
 
-void check_parts(const std::vector<std::unique_ptr<Schedule>>& parts) {
+using Parts = std::vector<std::unique_ptr<Schedule>>;
+
+void check_parts(const Parts& parts) {
   const bool whole = std::ranges::none_of(parts, [](const auto& part) { return part == nullptr; });
   if (parts.empty() || !whole) fail<ConfigError>("schedule", "a joined schedule needs parts, and all of them");
 }
 
-std::vector<ScheduleState> states_of(const std::vector<std::unique_ptr<Schedule>>& parts) {
+std::vector<ScheduleState> states_of(const Parts& parts) {
   std::vector<ScheduleState> states;
   for (const auto& part : parts) states.push_back(part->state());
   return states;
+}
+
+void remember_all(const Parts& parts, const char* kind, const ScheduleState& saved) {
+  if (saved.kind != kind) return;
+  for (std::size_t i = 0; i < std::min(parts.size(), saved.parts.size()); ++i) parts[i]->remember(saved.parts[i]);
 }
 
 }  // namespace
@@ -54,6 +61,8 @@ void SequentialSchedule::observe(double metric) {
   for (const auto& part : parts_) part->observe(metric);
 }
 
+void SequentialSchedule::remember(const ScheduleState& saved) { remember_all(parts_, "sequential", saved); }
+
 ChainedSchedule::ChainedSchedule(double lr, std::vector<std::unique_ptr<Schedule>> parts)
     : lr_(lr), parts_(std::move(parts)) {
   check_rate("lr", lr);
@@ -71,5 +80,7 @@ ScheduleState ChainedSchedule::state() const { return {"chained", {{"lr", lr_}},
 void ChainedSchedule::observe(double metric) {
   for (const auto& part : parts_) part->observe(metric);
 }
+
+void ChainedSchedule::remember(const ScheduleState& saved) { remember_all(parts_, "chained", saved); }
 
 }  // namespace trinix::optim

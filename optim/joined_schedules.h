@@ -17,6 +17,7 @@ class SequentialSchedule : public Schedule {
   [[nodiscard]] ScheduleState state() const override;
   /// Tells every part.
   void observe(double metric) override;
+  void remember(const ScheduleState& saved) override;
 
  private:
   std::vector<std::unique_ptr<Schedule>> parts_;
@@ -33,6 +34,7 @@ class ChainedSchedule : public Schedule {
   [[nodiscard]] ScheduleState state() const override;
   /// Tells every part.
   void observe(double metric) override;
+  void remember(const ScheduleState& saved) override;
 
  private:
   double lr_;

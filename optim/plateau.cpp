@@ -8,7 +8,7 @@ namespace trinix::optim {
 
 using detail::fail;
 
-PlateauSchedule::PlateauSchedule(const PlateauOptions& options) : options_(options), memory_{.rate = options.lr} {
+PlateauSchedule::PlateauSchedule(const PlateauOptions& options) : options_(options), rate_(options.lr) {
   check_order(options.min_lr, options.lr);
   check_rate("threshold", options.threshold);
   check_rate("eps", options.eps);
@@ -22,23 +22,22 @@ PlateauSchedule::PlateauSchedule(const PlateauOptions& options) : options_(optio
 
 double PlateauSchedule::at(std::int64_t step) const {
   const double risen = step < options_.warmup ? warming_up(1, step, options_.warmup) : 1;
-  return memory_.rate * risen;
+  return rate_ * risen;
 }
 
 void PlateauSchedule::observe(double metric) {
-  Memory& m = memory_;
-  const bool progress = std::isinf(m.best) ? metric < m.best : metric < m.best * (1 - options_.threshold);
-  if (progress) m.best = metric;
-  m.bad = progress ? 0 : m.bad + 1;
-  if (m.cooling > 0) {
-    --m.cooling;
-    m.bad = 0;
+  const bool progress = std::isinf(best_) ? metric < best_ : metric < best_ * (1 - options_.threshold);
+  if (progress) best_ = metric;
+  bad_ = progress ? 0 : bad_ + 1;
+  if (cooling_ > 0) {
+    --cooling_;
+    bad_ = 0;
   }
-  if (m.bad <= options_.patience) return;
-  const double lower = std::max(m.rate * options_.factor, options_.min_lr);
-  if (m.rate - lower > options_.eps) m.rate = lower;
-  m.cooling = options_.cooldown;
-  m.bad = 0;
+  if (bad_ <= options_.patience) return;
+  const double lower = std::max(rate_ * options_.factor, options_.min_lr);
+  if (rate_ - lower > options_.eps) rate_ = lower;
+  cooling_ = options_.cooldown;
+  bad_ = 0;
 }
 
 ScheduleState PlateauSchedule::state() const {
@@ -51,12 +50,20 @@ ScheduleState PlateauSchedule::state() const {
                        {"cooldown", static_cast<double>(options_.cooldown)},
                        {"min_lr", options_.min_lr},
                        {"eps", options_.eps},
-                       {"rate", memory_.rate},
-                       {"bad", static_cast<double>(memory_.bad)},
-                       {"cooling", static_cast<double>(memory_.cooling)}}};
+                       {"rate", rate_},
+                       {"bad", static_cast<double>(bad_)},
+                       {"cooling", static_cast<double>(cooling_)}}};
   // Infinity, before the first observation, has no place in JSON.
-  if (std::isfinite(memory_.best)) state.values.emplace_back("best", memory_.best);
+  if (std::isfinite(best_)) state.values.emplace_back("best", best_);
   return state;
+}
+
+void PlateauSchedule::remember(const ScheduleState& saved) {
+  if (saved.kind != "plateau") return;
+  rate_ = saved.at("rate");
+  best_ = saved.value_or("best", std::numeric_limits<double>::infinity());
+  bad_ = static_cast<std::int64_t>(saved.at("bad"));
+  cooling_ = static_cast<std::int64_t>(saved.at("cooling"));
 }
 
 }  // namespace trinix::optim

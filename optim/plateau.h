@@ -30,20 +30,14 @@ class PlateauSchedule : public Schedule {
   [[nodiscard]] ScheduleState state() const override;
   /// A metric that is not a number is no progress.
   void observe(double metric) override;
-
-  /// What the schedule remembers.
-  struct Memory {
-    double rate = 0;
-    double best = std::numeric_limits<double>::infinity();
-    std::int64_t bad = 0;      ///< observations without progress in a row
-    std::int64_t cooling = 0;  ///< observations left of the cooldown
-  };
-  [[nodiscard]] const Memory& memory() const { return memory_; }
-  void set_memory(const Memory& memory) { memory_ = memory; }
+  void remember(const ScheduleState& saved) override;
 
  private:
   PlateauOptions options_;
-  Memory memory_;
+  double rate_;
+  double best_ = std::numeric_limits<double>::infinity();
+  std::int64_t bad_ = 0;      // observations without progress in a row
+  std::int64_t cooling_ = 0;  // observations left of the cooldown
 };
 
 }  // namespace trinix::optim

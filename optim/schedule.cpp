@@ -87,10 +87,7 @@ Made plateau(const ScheduleState& s) {
                                                                .cooldown = count(s, "cooldown"),
                                                                .min_lr = s.at("min_lr"),
                                                                .eps = s.at("eps")});
-  made->set_memory({.rate = s.at("rate"),
-                    .best = s.value_or("best", PlateauSchedule::Memory().best),
-                    .bad = count(s, "bad"),
-                    .cooling = count(s, "cooling")});
+  made->remember(s);
   return made;
 }
 

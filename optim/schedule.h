@@ -38,6 +38,9 @@ class Schedule {
   [[nodiscard]] virtual ScheduleState state() const = 0;
   /// Tells how well training goes, for example the validation loss. Does nothing to schedules without a memory.
   virtual void observe(double /*metric*/) {}
+  /// Takes over the memory of another schedule of this kind, whose options may differ. What does not fit is passed
+  /// over.
+  virtual void remember(const ScheduleState& /*saved*/) {}
 };
 
 /// The schedule that state() described, memory included. @throws ConfigError for an unknown kind or a value that is

@@ -182,6 +182,11 @@ TEST(Schedule, APartHearsWhatTheWholeIsTold) {
     EXPECT_DOUBLE_EQ(schedule->at(0), before / 2);
     EXPECT_DOUBLE_EQ(make_schedule(schedule->state())->at(0), before / 2);
   }
+  ChainedSchedule anew(2, list(PlateauSchedule({.lr = 1, .factor = 0.25, .patience = 0})));
+  anew.remember(sequential.state());  // of another kind
+  EXPECT_EQ(anew.at(0), 2);
+  anew.remember(chained.state());
+  EXPECT_EQ(anew.at(0), chained.at(0));
 }
 
 TEST(Schedule, Errors) {

@@ -138,6 +138,52 @@ TEST(Config, ComplainsInOneSentence) {
   EXPECT_THROW(validate(config), ConfigError);
 }
 
+TEST(Config, EachOptimizerBringsItsRecipe) {
+  const TrainConfig lion = resolve({}, {{"optimizer", "lion", "--optimizer"}});
+  EXPECT_LT(lion.lr, TrainConfig().lr);
+  EXPECT_GT(lion.weight_decay, TrainConfig().weight_decay);
+  const TrainConfig chosen = resolve({{"optimizer", "sgd", "f"}, {"preset", "shakespeare-char", "f"}},
+                                     {{"lr", "0.7", "--lr"}, {"optimizer", "lion", "--optimizer"}});
+  EXPECT_EQ(chosen.optimizer, "lion");
+  EXPECT_EQ(chosen.lr, 0.7);
+  EXPECT_EQ(chosen.weight_decay, recipe("shakespeare-char", "lion").weight_decay);
+  EXPECT_EQ(recipe("shakespeare-char", "adamw"), preset("shakespeare-char"));
+  for (const auto& optimizer : optimizer_names()) {
+    for (const auto& name : preset_names()) {
+      TrainConfig config = recipe(name, optimizer);
+      for (const auto& schedule : schedule_names()) {
+        config.schedule = schedule;
+        EXPECT_NO_THROW(validate(config)) << name << " " << optimizer << " " << schedule;
+      }
+    }
+  }
+}
+
+TEST(Config, RefusesAnOptionThatTheRunHasNoUseFor) {
+  EXPECT_EQ(complaint("optimizer", "adagrad"),
+            "[config] there is no optimizer 'adagrad': choose one of adamw, adam, lion, muon, sgd");
+  EXPECT_EQ(complaint("schedule", "zigzag"),
+            "[config] there is no schedule 'zigzag': choose one of constant, linear, cosine, wsd, polynomial, step, "
+            "one-cycle, plateau");
+  EXPECT_EQ(complaint("momentum", "0.5"),
+            "[config] --momentum is an option of --optimizer sgd, muon, but this run has adamw");
+  EXPECT_EQ(complaint("muon-lr", "0.1"), "[config] --muon-lr is an option of --optimizer muon, but this run has adamw");
+  EXPECT_EQ(complaint("power", "3"), "[config] --power is an option of --schedule polynomial, but this run has cosine");
+  EXPECT_EQ(complaint("loss-scale", "8"), "[config] --loss-scale is an option of --dtype f16, but this run has f32");
+  const auto both = [](const char* schedule, const char* name, const char* value) {
+    return error_of<ConfigError>([&] { (void)resolve({}, {{"schedule", schedule, ""}, {name, value, ""}}); });
+  };
+  EXPECT_THAT(both("constant", "min-lr", "1e-5"), HasSubstr("--min-lr is an option of --schedule linear, cosine,"));
+  EXPECT_THAT(both("one-cycle", "warmup", "3"), HasSubstr("but this run has one-cycle"));
+  EXPECT_EQ(both("wsd", "decay-steps", "1950"),
+            "[config] --decay-steps 1950 and --warmup 100 do not fit into --iters 2000");
+  EXPECT_THAT(both("plateau", "eval-interval", "0"), HasSubstr("follows the validation loss"));
+  EXPECT_EQ(both("step", "gamma", "1"), "[config] --gamma must lie between 0 and 1, not 1");
+  EXPECT_EQ(both("one-cycle", "start-lr", "1"), "[config] --start-lr 1 must not exceed --lr 0.003");
+  EXPECT_EQ(complaint("beta1", "1"), "[config] --beta1 must be at least 0 and below 1, not 1");
+  EXPECT_EQ(complaint("ema", "1"), "[config] --ema must be at least 0 and below 1, not 1");
+}
+
 TEST(Config, ReadsToml) {
   const auto choices = choices_from_toml(
       "\xEF\xBB\xBF# a run\r\n"
@@ -235,7 +281,7 @@ TEST(Config, EveryMemberIsInTheTable) {
     EXPECT_NE(value_text(config, field), before) << field.name;
     EXPECT_FALSE(field.help.empty());
   }
-  EXPECT_EQ(config_fields().size(), 38U);
+  EXPECT_EQ(config_fields().size(), 58U);
 }
 
 }  // namespace

@@ -14,15 +14,32 @@ std::string type_of(const ConfigField& field) {
   return std::holds_alternative<double TrainConfig::*>(field.member) ? "NUMBER" : "COUNT";
 }
 
-/// The help, with the values of the presets that differ from the default.
+/// The help, with the values of presets and of optimizers that differ from the default.
 std::string help_of(const ConfigField& field) {
   std::string help(field.help);
+  if (field.name == "preset" || field.name == "optimizer") return help;
   const std::string usual = tools::value_text(TrainConfig(), field);
-  for (const std::string& name : tools::preset_names()) {
-    const std::string value = tools::value_text(tools::preset(name), field);
-    if (value != usual && field.name != "preset") help += " (" + name + ": " + value + ")";
+  for (const std::string& preset : tools::preset_names()) {
+    const std::string of_preset = tools::value_text(tools::preset(preset), field);
+    std::string values;
+    if (of_preset != usual) values = ": " + of_preset;
+    for (const std::string& optimizer : tools::optimizer_names()) {
+      const std::string value = tools::value_text(tools::recipe(preset, optimizer), field);
+      if (value != of_preset) values += (values.empty() ? ": " : ", ") + (optimizer + " " + value);
+    }
+    if (!values.empty()) help += " (" + preset + values + ")";
   }
   return help;
+}
+
+/// What only a file can set, with the defaults.
+std::string options_without_flag() {
+  std::string list;
+  for (const ConfigField& field : tools::config_fields()) {
+    if (field.is_flag) continue;
+    list += (list.empty() ? "" : ", ") + std::string(field.name) + " (" + tools::value_text(TrainConfig(), field) + ")";
+  }
+  return list;
 }
 
 }  // namespace
@@ -50,9 +67,9 @@ TrainOptions::TrainOptions(CLI::App& command) : command_(command) {
           ->group(std::string(field.group));
     }
   }
-  command.footer(
-      "A file may also set bias (false), beta1 (0.9) and beta2 (0.99), which have no flag.\n"
-      "Ctrl-C saves a checkpoint and exits with 130; a second Ctrl-C ends at once.");
+  command.footer("A file may also set what has no flag: " + options_without_flag() +
+                 ".\n"
+                 "Ctrl-C saves a checkpoint and exits with 130; a second Ctrl-C ends at once.");
 }
 
 tools::TrainConfig TrainOptions::config() const {

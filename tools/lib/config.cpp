@@ -20,6 +20,7 @@ using C = TrainConfig;
 constexpr std::string_view kRun = "Run";
 constexpr std::string_view kModel = "Model";
 constexpr std::string_view kOptimization = "Optimization";
+constexpr std::string_view kSchedule = "Learning rate";
 constexpr std::string_view kEvaluation = "Evaluation and checkpoints";
 constexpr std::string_view kMachine = "Machine";
 
@@ -49,19 +50,38 @@ constexpr ConfigField kFields[] = {
     {"iters", &C::iters, kOptimization, "optimizer steps"},
     {"batch", &C::batch, kOptimization, "sequences per forward pass"},
     {"grad-accum", &C::grad_accum, kOptimization, "forward passes whose gradients one step averages"},
-    {"lr", &C::lr, kOptimization, "learning rate after the warmup"},
-    {"min-lr", &C::min_lr, kOptimization, "learning rate at the last step; a cosine leads there"},
-    {"warmup", &C::warmup, kOptimization, "steps of linear warmup"},
-    {"weight-decay", &C::weight_decay, kOptimization, "AdamW's decay of tensors with two or more dims"},
-    {"beta1", &C::beta1, kOptimization, "AdamW's first beta", false},
-    {"beta2", &C::beta2, kOptimization, "AdamW's second beta", false},
     {"clip", &C::clip, kOptimization, "largest global norm of the gradients; 0 does not clip"},
+    {"optimizer", &C::optimizer, kOptimization, "adamw, adam, lion, muon (AdamW for all but hidden matrices) or sgd; each has defaults of its own"},
+    {"weight-decay", &C::weight_decay, kOptimization, "decay of tensors with two or more dims; in the gradient (L2) with adam and sgd"},
+    {"beta1", &C::beta1, kOptimization, "adamw, adam, lion, muon's AdamW: first beta"},
+    {"beta2", &C::beta2, kOptimization, "adamw, adam, lion, muon's AdamW: second beta"},
+    {"eps", &C::eps, kOptimization, "adamw, adam, muon's AdamW: added to the root of the second moment"},
+    {"momentum", &C::momentum, kOptimization, "sgd, muon: momentum"},
+    {"nesterov", &C::nesterov, kOptimization, "sgd, muon: Nesterov's form of momentum", false},
+    {"muon-lr", &C::muon_lr, kOptimization, "muon: learning rate of the hidden matrices, in AdamW's units; it follows the schedule of --lr in proportion"},
+    {"ema", &C::ema, kOptimization, "evaluate, and sample from, a moving average of the weights with this decay, such as 0.999; 0 does not"},
+    {"schedule", &C::schedule, kSchedule, "constant, linear, cosine, wsd (warmup, stable, decay), polynomial, step, one-cycle or plateau"},
+    {"lr", &C::lr, kSchedule, "learning rate after the warmup; the peak of one-cycle"},
+    {"min-lr", &C::min_lr, kSchedule, "all but constant: learning rate at the last step, or the least one"},
+    {"warmup", &C::warmup, kSchedule, "all but one-cycle: steps of linear warmup"},
+    {"decay-steps", &C::decay_steps, kSchedule, "wsd: steps of the way down; 0 takes a fifth of --iters"},
+    {"decay-shape", &C::decay_shape, kSchedule, "wsd: sqrt, linear or cosine"},
+    {"power", &C::power, kSchedule, "polynomial: exponent"},
+    {"step-every", &C::step_every, kSchedule, "step: steps between two falls; 0 takes a third of --iters"},
+    {"gamma", &C::gamma, kSchedule, "step: what a fall multiplies the rate with"},
+    {"rise", &C::rise, kSchedule, "one-cycle: the part of the steps that leads up"},
+    {"start-lr", &C::start_lr, kSchedule, "one-cycle: learning rate of the first step; 0 takes a 25th of --lr"},
+    {"plateau-factor", &C::plateau_factor, kSchedule, "plateau: what a fall multiplies the rate with"},
+    {"plateau-patience", &C::plateau_patience, kSchedule, "plateau: evaluations without progress that are let pass"},
+    {"plateau-threshold", &C::plateau_threshold, kSchedule, "plateau: progress is a validation loss below (1 - this) times the best"},
     {"eval-interval", &C::eval_interval, kEvaluation, "steps between evaluations; 0 evaluates only at the end"},
     {"eval-iters", &C::eval_iters, kEvaluation, "batches per evaluation; 0 takes the full validation set"},
     {"checkpoint-interval", &C::checkpoint_interval, kEvaluation, "steps between checkpoints; 0 saves only at the end"},
+    {"grad-stats", &C::grad_stats, kEvaluation, "steps between statistics of every parameter's gradient in metrics.jsonl; 0 writes none"},
     {"threads", &C::threads, kMachine, "CPU threads; 0 takes OMP_NUM_THREADS or all cores"},
     {"device", &C::device, kMachine, "cpu, cuda or cuda:N"},
-    {"dtype", &C::dtype, kMachine, "type of parameters and activations: f32, f64, or bf16 with f32 master weights"},
+    {"dtype", &C::dtype, kMachine, "type of parameters and activations: f32, f64, or bf16 or f16 with f32 master weights"},
+    {"loss-scale", &C::loss_scale, kMachine, "f16: what losses are multiplied by at the start; it then follows the gradients"},
     {"deterministic", &C::deterministic, kMachine, "bitwise the same run every time on the same machine"},
 };
 // clang-format on
@@ -131,6 +151,104 @@ void validate_model(const TrainConfig& c) {
   }
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// "a, b, c"
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::vector<std::string> others(std::vector<std::string> names, const std::string& but) {
+  std::erase(names, but);
+  return names;
+}
+
+void require_known(std::string_view name, const std::string& value, const std::vector<std::string>& allowed) {
+  if (contains(allowed, value)) return;
+  refuse("there is no {} '{}': choose one of {}", name, value, joined(allowed));
+}
+
+void validate_optimizer(const TrainConfig& c) {
+  require_known("optimizer", c.optimizer, optimizer_names());
+  require_finite("--lr", c.lr, true);
+  require_finite("--muon-lr", c.muon_lr, true);
+  require_finite("--weight-decay", c.weight_decay, false);
+  require_finite("--eps", c.eps, false);
+  require_finite("--loss-scale", c.loss_scale, true);
+  require_below_one("--beta1", c.beta1);
+  require_below_one("--beta2", c.beta2);
+  require_below_one("--momentum", c.momentum);
+  if (c.optimizer == "sgd" && c.nesterov && c.momentum == 0) {
+    refuse("nesterov needs a --momentum above 0: set it to false in a file, or choose a momentum");
+  }
+}
+
+void validate_schedule(const TrainConfig& c) {
+  require_known("schedule", c.schedule, schedule_names());
+  require_known("decay shape", c.decay_shape, {"sqrt", "linear", "cosine"});
+  require_finite("--min-lr", c.min_lr, false);
+  require_finite("--start-lr", c.start_lr, false);
+  require_finite("--power", c.power, true);
+  require_finite("--plateau-threshold", c.plateau_threshold, false);
+  require_at_least("--decay-steps", c.decay_steps, 0);
+  require_at_least("--step-every", c.step_every, 0);
+  require_at_least("--plateau-patience", c.plateau_patience, 0);
+  for (const auto& [name, value] :
+       {std::pair{"--gamma", c.gamma}, {"--rise", c.rise}, {"--plateau-factor", c.plateau_factor}}) {
+    if (!(value > 0 && value < 1)) refuse("{} must lie between 0 and 1, not {}", name, real_text(value));
+  }
+  if (c.schedule != "constant" && c.min_lr > c.lr) {
+    refuse("--min-lr {} must not exceed --lr {}", real_text(c.min_lr), real_text(c.lr));
+  }
+  if (c.start_lr > c.lr) refuse("--start-lr {} must not exceed --lr {}", real_text(c.start_lr), real_text(c.lr));
+  if (c.schedule == "wsd" && c.decay_steps + c.warmup > c.iters) {
+    refuse("--decay-steps {} and --warmup {} do not fit into --iters {}", c.decay_steps, c.warmup, c.iters);
+  }
+  if (c.schedule == "plateau" && c.eval_interval == 0) {
+    refuse("--schedule plateau follows the validation loss, so --eval-interval must be above 0");
+  }
+}
+
+/// Options that only some optimizers, schedules or dtypes have: chosen for another, one would be ignored in silence.
+void validate_choices(const TrainConfig& c) {
+  struct Part {
+    std::string_view option;
+    std::string_view of;
+    const std::string& chosen;
+    std::vector<std::string> having;
+  };
+  const std::vector<std::string> adams = {"adamw", "adam", "muon"}, moments = {"adamw", "adam", "lion", "muon"};
+  const Part parts[] = {{"beta1", "optimizer", c.optimizer, moments},
+                        {"beta2", "optimizer", c.optimizer, moments},
+                        {"eps", "optimizer", c.optimizer, adams},
+                        {"momentum", "optimizer", c.optimizer, {"sgd", "muon"}},
+                        {"nesterov", "optimizer", c.optimizer, {"sgd", "muon"}},
+                        {"muon-lr", "optimizer", c.optimizer, {"muon"}},
+                        {"min-lr", "schedule", c.schedule, others(schedule_names(), "constant")},
+                        {"warmup", "schedule", c.schedule, others(schedule_names(), "one-cycle")},
+                        {"decay-steps", "schedule", c.schedule, {"wsd"}},
+                        {"decay-shape", "schedule", c.schedule, {"wsd"}},
+                        {"power", "schedule", c.schedule, {"polynomial"}},
+                        {"step-every", "schedule", c.schedule, {"step"}},
+                        {"gamma", "schedule", c.schedule, {"step"}},
+                        {"rise", "schedule", c.schedule, {"one-cycle"}},
+                        {"start-lr", "schedule", c.schedule, {"one-cycle"}},
+                        {"plateau-factor", "schedule", c.schedule, {"plateau"}},
+                        {"plateau-patience", "schedule", c.schedule, {"plateau"}},
+                        {"plateau-threshold", "schedule", c.schedule, {"plateau"}},
+                        {"loss-scale", "dtype", c.dtype, {"f16"}}};
+  for (const std::string& name : c.chosen) {
+    for (const Part& part : parts) {
+      if (part.option != name || contains(part.having, part.chosen)) continue;
+      refuse("--{} is an option of --{} {}, but this run has {}", name, part.of, joined(part.having), part.chosen);
+    }
+  }
+}
+
 }  // namespace
 
 std::span<const ConfigField> config_fields() { return kFields; }
@@ -150,6 +268,12 @@ std::string value_text(const TrainConfig& config, const ConfigField& field) {
     std::string operator()(bool v) const { return v ? "true" : "false"; }
   };
   return std::visit([&](auto member) { return Text()(config.*member); }, field.member);
+}
+
+std::vector<std::string> optimizer_names() { return {"adamw", "adam", "lion", "muon", "sgd"}; }
+
+std::vector<std::string> schedule_names() {
+  return {"constant", "linear", "cosine", "wsd", "polynomial", "step", "one-cycle", "plateau"};
 }
 
 std::vector<std::string> preset_names() { return {"char-cpu", "shakespeare-char"}; }
@@ -208,9 +332,10 @@ TrainConfig resolve_config(std::span<const ConfigChoice> file, std::span<const C
   for (const auto& choices : {file, flags}) {
     for (const auto& choice : choices) {
       if (choice.name == "preset") named.preset = choice.value;
+      if (choice.name == "optimizer") named.optimizer = choice.value;
     }
   }
-  TrainConfig config = preset(named.preset);
+  TrainConfig config = recipe(named.preset, named.optimizer);
   for (const auto& choices : {file, flags}) {
     for (const auto& choice : choices) apply(config, choice);
   }
@@ -238,14 +363,13 @@ void validate(const TrainConfig& c) {
     refuse("--heads {} must divide --width {}, for each head takes an equal part of it", c.heads, c.width);
   }
   validate_model(c);
-  require_finite("--lr", c.lr, true);
-  require_finite("--min-lr", c.min_lr, false);
-  require_finite("--weight-decay", c.weight_decay, false);
+  require_at_least("--grad-stats", c.grad_stats, 0);
   require_finite("--clip", c.clip, false);
   require_below_one("--dropout", c.dropout);
-  require_below_one("beta1", c.beta1);
-  require_below_one("beta2", c.beta2);
-  if (c.min_lr > c.lr) refuse("--min-lr {} must not exceed --lr {}", real_text(c.min_lr), real_text(c.lr));
+  require_below_one("--ema", c.ema);
+  validate_optimizer(c);
+  validate_schedule(c);
+  validate_choices(c);
   if (!is_tokenizer_name(c.tokenizer)) {
     refuse("there is no tokenizer '{}': choose one of {}", c.tokenizer, tokenizer_names());
   }

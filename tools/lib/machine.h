@@ -8,7 +8,7 @@
 
 namespace trinix::tools {
 
-/// Whether this build and machine can do what the options ask for. @throws DeviceError, ConfigError
+/// Whether this build and machine can do what the options ask for. @throws DeviceError
 void require_machine(const TrainConfig& config);
 
 /// Bitwise reproducible for as long as it lives, where asked for.

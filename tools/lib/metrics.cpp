@@ -13,6 +13,17 @@ namespace {
 
 std::string number(double value) { return std::isfinite(value) ? real_text(value) : "null"; }
 
+/// {"wte.weight":{"norm":...,"max_abs":...,"zeros":...,"non_finite":...},...}
+std::string gradients_text(const std::vector<optim::GradStatistics>& all) {
+  std::string text;
+  for (const optim::GradStatistics& s : all) {
+    text += text.empty() ? "{" : ",";
+    text += nlohmann::json(s.name).dump() + ":{\"norm\":" + number(s.norm) + ",\"max_abs\":" + number(s.max_abs) +
+            ",\"zeros\":" + number(s.zeros) + ",\"non_finite\":" + number(s.non_finite) + "}";
+  }
+  return text + "}";
+}
+
 double value_of(const nlohmann::json& row, const char* key) {
   const auto found = row.find(key);
   return found != row.end() && found->is_number() ? found->get<double>() : MetricsRow::kNone;
@@ -42,6 +53,7 @@ void for_each_row(std::string_view text, const std::filesystem::path& path, F&& 
     row.evaluated = json.contains("val_loss");
     row.train_loss = value_of(json, "train_loss");
     row.val_loss = value_of(json, "val_loss");
+    row.loss_scale = value_of(json, "loss_scale");
     f(row, line);
   }
 }
@@ -94,6 +106,8 @@ std::string to_json_line(const MetricsRow& row) {
     if (!std::isnan(row.train_loss)) add("train_loss", row.train_loss);
     add("val_loss", row.val_loss);
   }
+  if (!std::isnan(row.loss_scale)) add("loss_scale", row.loss_scale);
+  if (!row.gradients.empty()) line += ",\"gradients\":" + gradients_text(row.gradients);
   return line + "}";
 }
 

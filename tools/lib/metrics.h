@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include <trinix/optim/grad_statistics.h>
 #include <trinix/tools/lib/file_io.h>
 
 /// @file
@@ -27,6 +28,9 @@ struct MetricsRow {
   bool evaluated = false;
   double train_loss = kNone;  ///< where evaluated; left out if NaN
   double val_loss = kNone;    ///< where evaluated
+  double loss_scale = kNone;  ///< where losses are scaled
+  /// Of single parameters, where asked for; written, but not read back.
+  std::vector<optim::GradStatistics> gradients = {};
 };
 
 /// Appends rows to a file. Each row is in the kernel's hands when write() returns, so a crash of the process loses

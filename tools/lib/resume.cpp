@@ -8,10 +8,24 @@
 
 namespace trinix::tools {
 
+namespace {
+
+bool is_chosen(const TrainConfig& config, const char* name) {
+  return std::find(config.chosen.begin(), config.chosen.end(), name) != config.chosen.end();
+}
+
+}  // namespace
+
 TrainConfig resumed_config(const TrainConfig& given, const TrainConfig& saved) {
   constexpr std::string_view fixed[] = {"model",         "block",     "layers",    "heads",    "width",
                                         "bias",          "tokenizer", "attention", "kv-heads", "latent",
                                         "rope-head-dim", "position",  "window",    "qk-norm",  "tied-head"};
+  if (given.optimizer != saved.optimizer && is_chosen(given, "optimizer")) {
+    detail::fail<ConfigError>("resume",
+                              "--optimizer {} cannot go on from what the checkpoint's {} remembers; leave the flag "
+                              "out, or start a new run in another folder",
+                              given.optimizer, saved.optimizer);
+  }
   TrainConfig merged = saved;
   for (const std::string& name : given.chosen) {
     const ConfigField* field = find_field(name);

@@ -11,8 +11,10 @@
 #include <trinix/core/threads.h>
 #include <trinix/layers/generate.h>
 #include <trinix/layers/language_model.h>
-#include <trinix/optim/adamw.h>
-#include <trinix/optim/decay.h>
+#include <trinix/optim/ema.h>
+#include <trinix/optim/grad_scaler.h>
+#include <trinix/optim/grad_statistics.h>
+#include <trinix/optim/optimizer.h>
 #include <trinix/tools/lib/atomic_dir.h>
 #include <trinix/tools/lib/checkpoint.h>
 #include <trinix/tools/lib/checkpoint_saver.h>
@@ -24,6 +26,7 @@
 #include <trinix/tools/lib/machine.h>
 #include <trinix/tools/lib/metrics.h>
 #include <trinix/tools/lib/model.h>
+#include <trinix/tools/lib/optimization.h>
 #include <trinix/tools/lib/progress.h>
 #include <trinix/tools/lib/resume.h>
 #include <trinix/tools/lib/run_lock.h>
@@ -74,13 +77,12 @@ class Run {
                                                                .block = config_.block,
                                                                .grad_accum = config_.grad_accum,
                                                                .clip = config_.clip,
-                                                               .seed = stream_seed(config_.seed, kTrainStream)});
-    // A run shorter than its warm-up never gets beyond it.
-    schedule_ = std::make_unique<optim::CosineWithWarmup>(
-        optim::DecayOptions{.lr = config_.lr,
-                            .min_lr = config_.min_lr,
-                            .warmup = config_.warmup,
-                            .steps = std::max(config_.iters, config_.warmup + 1)});
+                                                               .seed = stream_seed(config_.seed, kTrainStream),
+                                                               .lr_ratio = lr_ratio(config_),
+                                                               .scaler = scaler_.get(),
+                                                               .ema = ema_.get()});
+    schedule_ = make_schedule(config_);
+    if (from) schedule_->remember(from->state.schedule);
   }
 
   TrainResult run() {
@@ -98,11 +100,12 @@ class Run {
       const bool last = state_.step == config_.iters;
       const bool evaluates = last || due(config_.eval_interval);
       const bool saves = due(config_.checkpoint_interval);
+      const bool looks = due(config_.grad_stats);
       const bool interrupted = interrupt && interrupt->requested();
       bool wanted = true;
       bool best = false;
       // An application that wants to see every step gets it before the next one begins.
-      const bool wait = evaluates || saves || interrupted || hooks_.after_step;
+      const bool wait = evaluates || saves || looks || interrupted || hooks_.after_step;
       const std::vector<StepResult> results = step_->finished(wait);
       const double tokens_per_second =
           pace_.per_second(static_cast<double>(step_->tokens()) * static_cast<double>(results.size()));
@@ -110,6 +113,10 @@ class Run {
         MetricsRow row{.step = done.step, .loss = done.loss, .lr = done.lr, .grad_norm = done.grad_norm};
         row.tokens_per_second = tokens_per_second;
         row.elapsed_s = elapsed();
+        if (scaler_) row.loss_scale = done.loss_scale;
+        if (looks && done.step == state_.step) {
+          row.gradients = optim::grad_statistics(model_->named_parameters(), done.loss_scale);
+        }
         const ProgressState shown = shown_state(row);
         progress.update(shown);
         if (evaluates && done.step == state_.step) {
@@ -120,6 +127,7 @@ class Run {
         metrics.write(row);
         if (row.evaluated) draw_losses();
         if (hooks_.after_step) wanted = hooks_.after_step(done.step, done.loss) && wanted;
+        if (scaler_) stop_if_nothing_helps(done);
       }
       stop = last || interrupted || !wanted;
       if (stop || saves || best) save({.step = stop || saves, .best = best});
@@ -154,11 +162,14 @@ class Run {
     if (from) model_->load_state_dict(from->model);
     model_->to(parse_dtype(config_.dtype));
     model_->to(device_);
-    optimizer_ = std::make_unique<optim::AdamW>(optim::decay_groups(
-        *model_, optim::AdamWOptions{
-                     .lr = config_.lr, .betas = {config_.beta1, config_.beta2}, .weight_decay = config_.weight_decay}));
+    optimizer_ = make_optimizer(config_, *model_);
+    if (parse_dtype(config_.dtype) == DType::f16) {
+      scaler_ =
+          std::make_unique<optim::GradScaler>(device_, optim::GradScalerOptions{.init_scale = config_.loss_scale});
+    }
+    if (config_.ema > 0) ema_ = std::make_unique<optim::Ema>(model_->named_parameters(), config_.ema);
     if (from) {
-      optimizer_->load_state_dict(from->optimizer);
+      load_state({.optimizer = *optimizer_, .scaler = scaler_.get(), .ema = ema_.get()}, from->optimizer);
       state_ = from->state;
       generator_.set_state(from->state.generator);
     }
@@ -208,19 +219,32 @@ class Run {
                             .iters = config_.eval_iters,
                             .seed = stream_seed(config_.seed, kEvaluationStream)};
     row.evaluated = true;
+    std::optional<optim::Ema::Scope> averaged;
+    if (ema_) averaged.emplace(*ema_);
     row.val_loss = evaluate(*model_, *data_, Split::validation, options);
     // A whole pass over the training part would take longer than the training; its curve is drawn anyway.
     if (options.iters > 0) row.train_loss = evaluate(*model_, *data_, Split::train, options);
+    schedule_->observe(row.val_loss);
     if (row.val_loss >= state_.best_validation_loss) return false;
     state_.best_validation_loss = row.val_loss;
     return true;
+  }
+
+  /// With the state saved, for whoever wants to look or to go on with a lower learning rate.
+  void stop_if_nothing_helps(const StepResult& done) {
+    if (done.skipped_in_row < scaler_->options().most_skipped) return;
+    static_cast<void>(step_->finished(/*all=*/true));
+    save({.step = true});
+    saver_->wait();
+    scaler_->check(done.skipped_in_row, done.loss_scale);
   }
 
   void save(const CheckpointSaver::Names& names) {
     state_.generator = generator_.state();
     state_.schedule = schedule_->state();
     state_.elapsed_s = elapsed();
-    saver_->save(names, state_, model_->state_dict(), optimizer_->state_dict());
+    saver_->save(names, state_, model_->state_dict(),
+                 saved_state({.optimizer = *optimizer_, .scaler = scaler_.get(), .ema = ema_.get()}));
   }
 
   void draw_losses() const {
@@ -237,6 +261,8 @@ class Run {
     std::vector<std::int64_t> prompt = {0};
     for (const std::int32_t id : start_ids(tokenizer)) prompt = {id};
     Generator generator(stream_seed(config_.seed, kSampleStream));
+    std::optional<optim::Ema::Scope> averaged;
+    if (ema_) averaged.emplace(*ema_);
     const auto ids = nn::generate(
         *model_, prompt,
         {.max_new_tokens = kSampleTokens, .sampling = {.temperature = 0.8, .top_k = 200}, .generator = &generator});
@@ -263,7 +289,9 @@ class Run {
   std::vector<std::string> remarks_;
   std::unique_ptr<DataSet> data_;
   std::unique_ptr<nn::LanguageModel> model_;
-  std::unique_ptr<optim::AdamW> optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  std::unique_ptr<optim::GradScaler> scaler_;  // for f16
+  std::unique_ptr<optim::Ema> ema_;            // where one is wanted
   std::unique_ptr<optim::Schedule> schedule_;
   std::unique_ptr<TrainingStep> step_;
   TrainerState state_;

@@ -8,8 +8,10 @@
 #include <trinix/core/error.h>
 #include <trinix/layers/generate.h>
 #include <trinix/layers/language_model.h>
+#include <trinix/optim/ema.h>
 #include <trinix/tools/lib/checkpoint.h>
 #include <trinix/tools/lib/model.h>
+#include <trinix/tools/lib/optimization.h>
 #include <trinix/tools/lib/utf8.h>
 #include <trinix/tools/lib/write_text.h>
 
@@ -34,10 +36,12 @@ std::size_t complete_prefix(std::string_view text) {
   return at;
 }
 
+/// With the optimizer's file where it holds the moving average of the weights, which is what was evaluated.
 Checkpoint load_best(const std::filesystem::path& run) {
   const std::filesystem::path best = run / "checkpoints" / kBestCheckpoint;
-  if (std::filesystem::exists(best)) return load_checkpoint(best, /*with_optimizer=*/false);
-  return load_newest_checkpoint(run, /*with_optimizer=*/false);
+  Checkpoint checkpoint = std::filesystem::exists(best) ? load_checkpoint(best, /*with_optimizer=*/false)
+                                                        : load_newest_checkpoint(run, /*with_optimizer=*/false);
+  return checkpoint.state.config.ema == 0 ? checkpoint : load_checkpoint(checkpoint.folder, /*with_optimizer=*/true);
 }
 
 }  // namespace
@@ -56,6 +60,11 @@ std::string write_text(const SampleConfig& config, const std::function<bool(std:
   }
   const std::unique_ptr<nn::LanguageModel> model = make_model(state.config, state.vocab_size);
   model->load_state_dict(checkpoint.model);
+  if (state.config.ema > 0) {
+    optim::Ema ema(model->named_parameters(), state.config.ema);
+    ema.load_state_dict(part_of_state(checkpoint.optimizer, kEmaState));
+    ema.copy_to_parameters();
+  }
   model->to(device);
   std::vector<std::int64_t> prompt;
   for (const std::int32_t id : state.tokenizer->encode(config.prompt)) prompt.push_back(id);
