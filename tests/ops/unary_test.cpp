@@ -183,7 +183,8 @@ TEST_P(UnaryOnDevice, SaturatedFunctionsAreFiniteFarOut) {
         const double top = bounded ? 1 : xs[i];
         const double bottom = f == "tanh" || f == "erf" ? -1 : f == "elu" ? -0.75 : 0;
         EXPECT_EQ(ys[i], far[i] > 0 ? top : bottom);
-        EXPECT_NEAR(slopes[i], far[i] > 0 && !bounded ? 1 : 0, 1e-200);
+        const bool rises = far[i] > 0 && !bounded;  // by 1 but for the last bit; flat is exactly flat
+        EXPECT_NEAR(slopes[i], rises ? 1 : 0, rises ? 1.2e-7 : 1e-200);
       }
     }
   }
@@ -211,7 +212,7 @@ TEST_P(UnaryOnDevice, ActivationsByNameHaveTheirLimits) {
         const double big = l.bounded ? 1 : x.to_doubles()[2];
         const double slope = l.bounded ? 0 : 1;
         EXPECT_EQ(relative_error(y.to_doubles(), {l.bottom, l.bottom, big, l.bounded ? 1 : kInfinity}), 0) << y;
-        EXPECT_EQ(relative_error(x.grad().to_doubles(), {0, 0, slope, slope}), 0) << x.grad();
+        EXPECT_LE(relative_error(x.grad().to_doubles(), {0, 0, slope, slope}), l.bounded ? 0 : 1.2e-7) << x.grad();
       }
       Tensor x = far().requires_grad_();
       const Tensor y = activate(x, Activation::squared_relu, kernel);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cfloat>
 
 #include <trinix/backends/cuda/attention/tiles.cuh>
 
@@ -115,10 +114,10 @@ __device__ inline float masked(float score, M mask) {
   if constexpr (std::is_same_v<M, bool>) {
     return mask ? score : -INFINITY;
   } else {
-    // Less than this is -inf in the base of exp2: the lowest numbers, too, mean "hidden".
-    constexpr float kLeast = -FLT_MAX * 0.6931471F;
+    // Only -inf hides. In the base of exp2 the lowest numbers would leave f32's range; nothing is this far down anyway.
+    constexpr float kLeast = -1e38F;
     const float x = widen(mask);
-    return x < kLeast ? -INFINITY : fmaf(x, kLog2E, score);
+    return x == -INFINITY ? x : fmaf(fmaxf(x, kLeast), kLog2E, score);
   }
 }
 
