@@ -3,11 +3,11 @@
 namespace trinix::optim {
 
 void AdamOptions::validate() const {
-  detail::check_not_negative("Adam", "lr", lr);
-  detail::check_not_negative("Adam", "eps", eps);
-  detail::check_not_negative("Adam", "weight_decay", weight_decay);
-  detail::check_betas("Adam", betas[0], betas[1]);
-  detail::check_state_options("Adam", state);
+  check_not_negative("Adam", "lr", lr);
+  check_not_negative("Adam", "eps", eps);
+  check_not_negative("Adam", "weight_decay", weight_decay);
+  check_betas("Adam", betas[0], betas[1]);
+  check_state_options("Adam", state);
 }
 
 Adam::Adam(const std::vector<ParamGroup<AdamOptions>>& groups)

@@ -3,11 +3,11 @@
 namespace trinix::optim {
 
 void AdamWOptions::validate() const {
-  detail::check_not_negative("AdamW", "lr", lr);
-  detail::check_not_negative("AdamW", "eps", eps);
-  detail::check_not_negative("AdamW", "weight_decay", weight_decay);
-  detail::check_betas("AdamW", betas[0], betas[1]);
-  detail::check_state_options("AdamW", state);
+  check_not_negative("AdamW", "lr", lr);
+  check_not_negative("AdamW", "eps", eps);
+  check_not_negative("AdamW", "weight_decay", weight_decay);
+  check_betas("AdamW", betas[0], betas[1]);
+  check_state_options("AdamW", state);
 }
 
 AdamW::AdamW(const std::vector<ParamGroup<AdamWOptions>>& groups)

@@ -14,7 +14,7 @@
 
 namespace trinix::optim {
 
-using trinix::detail::fail;
+using detail::fail;
 
 ParameterOptimizer::ParameterOptimizer(const char* name, std::vector<std::string> state_names)
     : name_(name), state_names_(std::move(state_names)) {}
@@ -22,7 +22,7 @@ ParameterOptimizer::ParameterOptimizer(const char* name, std::vector<std::string
 void ParameterOptimizer::add_slots(const std::vector<NamedTensor>& parameters, std::size_t group) {
   if (parameters.empty()) fail<ConfigError>(name_, "parameter group {} holds no parameters", group);
   std::vector<Slot> all = slots_;
-  trinix::detail::TensorSet tensors;
+  detail::TensorSet tensors;
   std::unordered_set<std::string> names;
   for (const Slot& slot : all) {
     tensors.insert(slot.parameter);
@@ -239,8 +239,6 @@ Tensor ParameterOptimizer::gradient_of(const Slot& slot) const {
   return gradient.contiguous();
 }
 
-namespace detail {
-
 void check_not_negative(const char* optimizer, const char* option, double value) {
   if (value >= 0 && std::isfinite(value)) return;
   fail<ConfigError>(optimizer, "{} is {}, but must be a number of at least 0", option, value);
@@ -262,7 +260,5 @@ void check_state_options(const char* optimizer, const StateOptions& options) {
 void fail_saved_option(const char* option, double value) {
   fail<ConfigError>("load_state_dict", "the saved option {} is {}, which it cannot be", option, value);
 }
-
-}  // namespace detail
 
 }  // namespace trinix::optim

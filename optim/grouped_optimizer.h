@@ -119,7 +119,6 @@ class ParameterOptimizer : public Optimizer {
   std::vector<Slot> slots_;
 };
 
-namespace detail {
 /// @throws ConfigError unless 0 <= value < infinity.
 void check_not_negative(const char* optimizer, const char* option, double value);
 /// @throws ConfigError unless both lie in [0, 1).
@@ -127,7 +126,6 @@ void check_betas(const char* optimizer, double beta1, double beta2);
 /// @throws ConfigError for stochastic rounding beside a master copy.
 void check_state_options(const char* optimizer, const StateOptions& options);
 [[noreturn]] void fail_saved_option(const char* option, double value);
-}  // namespace detail
 
 /// Groups with options of one kind. `Options` has members `lr` and `state` (StateOptions), and functions validate(),
 /// which throws, and visit(f), which calls f(name, reference) for every option that is saved. An optional check(name,
@@ -177,7 +175,7 @@ class GroupedOptimizer : public Base {
       visit(name, number);
       if constexpr (!std::is_same_v<T, double>) {
         constexpr double kLargest = 1e6;  // of a count, a boolean or a choice
-        if (!(std::abs(number) <= kLargest)) detail::fail_saved_option(name, number);
+        if (!(std::abs(number) <= kLargest)) fail_saved_option(name, number);
       }
       value = static_cast<T>(number);
     });

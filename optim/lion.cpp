@@ -3,10 +3,10 @@
 namespace trinix::optim {
 
 void LionOptions::validate() const {
-  detail::check_not_negative("Lion", "lr", lr);
-  detail::check_not_negative("Lion", "weight_decay", weight_decay);
-  detail::check_betas("Lion", betas[0], betas[1]);
-  detail::check_state_options("Lion", state);
+  check_not_negative("Lion", "lr", lr);
+  check_not_negative("Lion", "weight_decay", weight_decay);
+  check_betas("Lion", betas[0], betas[1]);
+  check_state_options("Lion", state);
 }
 
 Lion::Lion(const std::vector<ParamGroup<LionOptions>>& groups) : GroupedOptimizer("Lion", {"exp_avg"}, groups) {}

@@ -15,7 +15,7 @@
 
 namespace trinix::optim {
 
-using trinix::detail::fail;
+using detail::fail;
 
 namespace {
 
@@ -72,15 +72,15 @@ Flat part(const Flat& whole, std::int64_t first, std::int64_t count) {
 }  // namespace
 
 void MuonOptions::validate() const {
-  detail::check_not_negative("Muon", "lr", lr);
-  detail::check_not_negative("Muon", "weight_decay", weight_decay);
-  detail::check_not_negative("Muon", "eps", eps);
+  check_not_negative("Muon", "lr", lr);
+  check_not_negative("Muon", "weight_decay", weight_decay);
+  check_not_negative("Muon", "eps", eps);
   if (!(momentum >= 0 && momentum < 1)) {
     fail<ConfigError>("Muon", "momentum is {}, but must lie in [0, 1)", momentum);
   }
   static_cast<void>(newton_schulz_steps(ns_coefficients, ns_steps));
   if (scale > MuonScale::spectral) fail<ConfigError>("Muon", "there is no scale number {}", static_cast<int>(scale));
-  detail::check_state_options("Muon", state);
+  check_state_options("Muon", state);
 }
 
 void MuonOptions::check(const std::string& name, const Tensor& parameter) const {

@@ -10,7 +10,7 @@
 
 namespace trinix::optim {
 
-using trinix::detail::fail;
+using detail::fail;
 
 namespace {
 
@@ -81,12 +81,13 @@ Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options) {
   const Tensor batch = x.reshape({count, x.size(-2), x.size(-1)});
   const Tensor wide = batch.to(compute_type(x.dtype()));
   const Tensor norm = sqrt(sum(wide * wide, {1, 2}, true)) * newton_schulz_margin(options.coefficients);
-  const Tensor scaled = (wide / maximum(norm, full_like(norm, options.eps))).to(x.dtype()).contiguous();
+  const DType dtype = x.device().is_cpu() ? wide.dtype() : x.dtype();
+  const Tensor scaled = (wide / maximum(norm, full_like(norm, options.eps))).to(dtype).contiguous();
   const Tensor out = empty_like(scaled);
   const std::int64_t m = std::min(x.size(-2), x.size(-1));
-  const Tensor work = empty({2 * scaled.size(0) * m * m}, {x.dtype(), x.device()});
+  const Tensor work = empty({2 * scaled.size(0) * m * m}, {dtype, x.device()});
   newton_schulz_(scaled, out, work, options);
-  return out.reshape(x.shape());
+  return out.to(x.dtype()).reshape(x.shape());
 }
 
 }  // namespace trinix::optim

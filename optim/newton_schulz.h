@@ -33,7 +33,8 @@ struct NewtonSchulzOptions {
 [[nodiscard]] double newton_schulz_margin(NewtonSchulzCoefficients coefficients);
 
 /// Matrices of the same singular vectors as those of x (..., rows, cols) and singular values near 1; a matrix of zeros
-/// stays one. Computed in x's dtype, with products that accumulate in f32 or wider: bf16 on CUDA is what Muon uses.
+/// stays one. Computed in x's dtype, with products that accumulate in f32 or wider; on the CPU 16-bit types go through
+/// f32.
 /// Records no gradient. @throws ShapeError for fewer than two dims, DtypeError for integers, ConfigError, AutogradError
 /// when x requires grad.
 [[nodiscard]] Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options = {});

@@ -8,7 +8,7 @@
 
 namespace trinix::optim {
 
-using trinix::detail::fail;
+using detail::fail;
 
 namespace {
 
@@ -20,7 +20,7 @@ std::string prefix_of(std::size_t member) { return std::to_string(member) + ".";
 
 OptimizerList::OptimizerList(std::vector<std::unique_ptr<Optimizer>> members) : members_(std::move(members)) {
   if (members_.empty()) fail<ConfigError>(kName, "there are no optimizers in the list");
-  trinix::detail::TensorSet tensors;
+  detail::TensorSet tensors;
   std::unordered_set<std::string> names;
   for (const auto& member : members_) {
     if (member == nullptr) fail<ConfigError>(kName, "a member is a null pointer");

@@ -8,8 +8,8 @@
 
 namespace trinix::optim {
 
-using trinix::detail::fail;
-using trinix::detail::format;
+using detail::fail;
+using detail::format;
 
 namespace {
 

@@ -5,15 +5,15 @@
 namespace trinix::optim {
 
 void SGDOptions::validate() const {
-  detail::check_not_negative("SGD", "lr", lr);
-  detail::check_not_negative("SGD", "momentum", momentum);
-  detail::check_not_negative("SGD", "dampening", dampening);
-  detail::check_not_negative("SGD", "weight_decay", weight_decay);
+  check_not_negative("SGD", "lr", lr);
+  check_not_negative("SGD", "momentum", momentum);
+  check_not_negative("SGD", "dampening", dampening);
+  check_not_negative("SGD", "weight_decay", weight_decay);
   if (nesterov && (momentum == 0 || dampening != 0)) {
-    trinix::detail::fail<ConfigError>("SGD", "nesterov needs a momentum, which is {}, and no dampening, which is {}",
-                                      momentum, dampening);
+    detail::fail<ConfigError>("SGD", "nesterov needs a momentum, which is {}, and no dampening, which is {}", momentum,
+                              dampening);
   }
-  detail::check_state_options("SGD", state);
+  check_state_options("SGD", state);
 }
 
 SGD::SGD(const std::vector<ParamGroup<SGDOptions>>& groups) : GroupedOptimizer("SGD", {"momentum_buffer"}, groups) {}

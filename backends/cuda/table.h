@@ -59,7 +59,7 @@ class TableCache {
   /// `list`, other than 0, are equal without a look. While a step is captured, the table lives as long as the
   /// recording.
   template <class Make>
-  TableView find(std::span<const Item> items, const Stream& stream, std::uint64_t list, Make&& make) {
+  TableView find(std::span<const Item> items, const Stream& stream, Make&& make, std::uint64_t list = 0) {
     const std::lock_guard lock(mutex_);
     Capture* const capture = Capture::current();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {

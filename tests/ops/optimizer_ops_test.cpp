@@ -61,6 +61,25 @@ TEST(OptimizerOps, MuonMovesAlongTheOrthogonalisedMomentum) {
   }
 }
 
+TEST(OptimizerOps, NewtonSchulzOfEveryKernelIsTheComposedOne) {
+  // Rows and columns of multiples of 8, which the kernel that computes symmetric products by half takes: one to three
+  // of its tiles of 128, the last of them partly filled, wide and tall.
+  const std::vector<std::pair<DType, double>> tolerances = {
+      {DType::f32, 1e-3}, {DType::bf16, 0.05}, {DType::f16, 0.01}};
+  for (const Device device : test_devices()) {
+    for (const auto& [dtype, tolerance] : tolerances) {
+      for (const Shape& shape : {Shape{2, 136, 200}, Shape{2, 200, 136}, Shape{3, 64, 64}, Shape{1, 264, 328}}) {
+        const auto values = random_values(static_cast<std::size_t>(numel(shape)), 1);
+        const Tensor x = from_vector(values, shape).to(dtype).to(device);
+        const Tensor y = optim::newton_schulz(x);
+        note_kernels_run();
+        const Tensor composed = optim::newton_schulz(x, {.kernel = Kernel::reference});
+        EXPECT_LT(relative_error(y.to_doubles(), composed.to_doubles()), tolerance) << name(dtype);
+      }
+    }
+  }
+}
+
 TEST(OptimizerOps, TheGradientNormSpansAllTensors) {
   for (const Device device : test_devices()) {
     std::vector<Tensor> parameters;

@@ -16,8 +16,11 @@ using trinix::testing::singular_values;
 
 class NewtonSchulzOnDevice : public trinix::testing::OnDevice {
  protected:
-  /// What Muon's iteration runs in.
-  static std::vector<DType> dtypes() { return {DType::f32, DType::bf16, DType::f16}; }
+  /// What Muon's iteration runs in; on the CPU 16-bit matrices go through f32.
+  static std::vector<DType> dtypes() {
+    if (device().is_cpu()) return {DType::f32, DType::bf16};
+    return {DType::bf16, DType::f16};
+  }
 
   static Tensor noise(const Shape& shape, std::uint64_t seed) {
     Generator generator(seed);
@@ -50,7 +53,8 @@ class NewtonSchulzOnDevice : public trinix::testing::OnDevice {
   }
 
   /// Singular values of the result beside those that the polynomials give in f64 for those of the input.
-  static void check(const Tensor& x, DType dtype, const NewtonSchulzOptions& options, const std::string& what) {
+  static void check(const Tensor& x, DType dtype, const NewtonSchulzOptions& options, const std::string& what,
+                    double tolerance = 0.03) {
     const Tensor given = x.to(dtype);
     const std::vector<double> before = singular_values(given.to(DType::f64));
     double norm = 0;
@@ -72,7 +76,7 @@ class NewtonSchulzOnDevice : public trinix::testing::OnDevice {
     EXPECT_EQ(result.dtype(), dtype);
     const std::vector<double> after = singular_values(result.to(Device::cpu()).to(DType::f64));
     for (std::size_t i = 0; i < after.size(); ++i) {
-      EXPECT_NEAR(after[i], expected[i], 0.03) << what << " " << name(dtype) << ", singular value " << i;
+      EXPECT_NEAR(after[i], expected[i], tolerance) << what << " " << name(dtype) << ", singular value " << i;
     }
     if (options.coefficients != NewtonSchulzCoefficients::quintic) return;
     // Those that started at 0.01 of the norm or more are the largest.
@@ -91,7 +95,11 @@ TEST_P(NewtonSchulzOnDevice, SingularValuesAreThoseOfTheQuintic) {
     check(noise({120, 33}, 2), dtype, {}, "tall");
     check(noise({64, 64}, 3), dtype, {}, "square");
     check(falling(48, 80, 0.02, 4), dtype, {}, "ill-conditioned");
-    check(falling(80, 48, 1e-6, 6), dtype, {}, "nearly singular");
+    // Singular values far below 0.01 of the norm, which the iteration multiplies by up to 485 (3.4445^5). Rounding the
+    // matrix to bf16 is itself a change of 2^-9 / sqrt(3) of its norm, in all directions alike.
+    const double rounding = dtype == DType::bf16 ? 0x1p-9 / std::sqrt(3.0) : 0;
+    check(falling(80, 48, 1e-6, 6), dtype, {}, "nearly singular",
+          0.03 + 485 * rounding * (1 / std::sqrt(80.0) + 1 / std::sqrt(48.0)));
     check(noise({1, 50}, 8), dtype, {}, "one row");
     check(noise({50, 1}, 9), dtype, {}, "one column");
     check(full({1, 1}, -3.0, {DType::f64}).to(Device::cpu()), dtype, {}, "one number");

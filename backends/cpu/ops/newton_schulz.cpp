@@ -90,6 +90,10 @@ void symmetric_product(const Batch& a, const Batch& b, std::int64_t k, const Bat
   mirror(out, sizes);
 }
 
+const char* why_not(const NewtonSchulz::Forward& args, bool) {
+  return size_of(args.x.dtype) >= 4 ? nullptr : "takes f32 and f64 only, because B would be rounded twice";
+}
+
 void newton_schulz_forward(const NewtonSchulz::Forward& args, const Stream&) {
   const std::int64_t rows = args.x.size(1);
   const std::int64_t cols = args.x.size(2);
@@ -125,7 +129,7 @@ void newton_schulz_forward(const NewtonSchulz::Forward& args, const Stream&) {
 }  // namespace
 
 void register_newton_schulz() {
-  register_kernel<NewtonSchulz>({"cpu", Kernel::fused, DeviceType::cpu, 0, nullptr, newton_schulz_forward, nullptr});
+  register_kernel<NewtonSchulz>({"cpu", Kernel::fused, DeviceType::cpu, 0, why_not, newton_schulz_forward, nullptr});
 }
 
 }  // namespace trinix::cpu

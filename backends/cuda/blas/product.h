@@ -30,7 +30,7 @@ enum class Epilogue : std::uint8_t {
 
 /// out (m, n) = alpha a (m, k) b (k, n) + (accumulate ? out : 0) + beta addend + bias (n, optional), `batch` times.
 /// `out` is not transposed. `addend`, optional and not together with accumulate, lies like out. Epilogues want a batch
-/// of one, no addend, and do not accumulate but for row_sums, which overwrites the sums.
+/// of one, and do not accumulate but for row_sums, which overwrites the sums.
 struct Product {
   std::int64_t m = 0;
   std::int64_t n = 0;
@@ -42,12 +42,12 @@ struct Product {
   Matrix out;
   const void* bias = nullptr;
   bool accumulate = false;
-  Epilogue epilogue = Epilogue::none;
-  void* aux = nullptr;   ///< (m, n), dense, of out's dtype
-  void* sums = nullptr;  ///< of out's dtype
   double alpha = 1;
   const void* addend = nullptr;
   double beta = 0;
+  Epilogue epilogue = Epilogue::none;
+  void* aux = nullptr;   ///< (m, n), dense, of out's dtype
+  void* sums = nullptr;  ///< of out's dtype
 };
 
 /// Queues the product. f16, bf16 and f32 accumulate in f32, f64 in f64; f32 operands are rounded to TF32 where that was

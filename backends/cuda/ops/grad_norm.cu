@@ -101,7 +101,7 @@ TableContents make_table(std::span<const Flat> tensors) {
 
 void grad_norm_forward(const GradNorm::Forward& args, const Stream& stream) {
   static TableCache<Flat> tables;
-  const TableView table = tables.find(args.tensors, stream, 0, make_table);
+  const TableView table = tables.find(args.tensors, stream, make_table);
   if (table.rows == 0) return backend_of(stream.device).zero(args.out.data, sizeof(double), stream);
   const auto* chunks = static_cast<const NormChunk*>(table.data);
   auto* finished = static_cast<unsigned*>(table.data) + table.rows * static_cast<std::int64_t>(sizeof(NormChunk) / 4);

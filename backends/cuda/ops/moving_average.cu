@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kThreads) moving_average_kernel(const AverageC
   }
 }
 
-std::pair<std::vector<std::byte>, std::int64_t> make_table(std::span<const MovingAverageItem> items) {
+TableContents make_table(std::span<const MovingAverageItem> items) {
   std::vector<AverageChunk> chunks;
   for (const MovingAverageItem& item : items) {
     dispatch_floating(item.value.dtype, "moving_average", [&]<class T>() {});  // refuses integers
@@ -80,7 +80,7 @@ std::pair<std::vector<std::byte>, std::int64_t> make_table(std::span<const Movin
 
 void moving_average_forward(const MovingAverage::Forward& args, const Stream& stream) {
   static TableCache<MovingAverageItem> tables;
-  const TableView table = tables.find(args.items, stream, 0, make_table);
+  const TableView table = tables.find(args.items, stream, make_table);
   launch("moving_average", moving_average_kernel,
          {.grid = dim3(static_cast<unsigned>(table.rows)), .block = dim3(kThreads)}, stream,
          static_cast<const AverageChunk*>(table.data), args.weight);

@@ -179,7 +179,7 @@ const char* why_not(const MuonDirection::Forward& args, bool) {
 
 void muon_direction_forward(const MuonDirection::Forward& args, const Stream& stream) {
   static TableCache<MuonItem> tables;
-  const TableView table = tables.find(args.items, stream, 0, make_table);
+  const TableView table = tables.find(args.items, stream, make_table);
   if (table.rows == 0) return;
   Backend& backend = backend_of(stream.device);
   const MuonFactors* factors = args.factors;

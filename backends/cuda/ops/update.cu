@@ -130,10 +130,11 @@ void check_alike(std::span<const UpdateItem> items) {
 
 void update_forward(const Update::Forward& args, const Stream& stream) {
   static TableCache<UpdateItem> tables;
-  const TableView table = tables.find(args.items, stream, args.list, [&](std::span<const UpdateItem> items) {
+  const auto make = [&](std::span<const UpdateItem> items) {
     if (!items.empty()) check_alike(items);
     return make_table(items, stream);
-  });
+  };
+  const TableView table = tables.find(args.items, stream, make, args.list);
   if (table.rows == 0) return;
   Backend& backend = backend_of(stream.device);
   const UpdateFactors* factors = args.factors;
