@@ -29,7 +29,10 @@ Tensor LanguageModel::forward(const Tensor& ids, const LanguageModelCall& call) 
 
 Tensor LanguageModel::loss(const Tensor& ids, const Tensor& targets) const {
   // Nobody else sees the logits, which are the largest tensor of a step: their gradient may take their place.
-  return cross_entropy(forward(ids), targets, {.overwrite_logits = true});
+  const Tensor logits = forward(ids);
+  // The gradient of a mean over many tokens is too small for f16 before the scale of the loss has multiplied it, and an
+  // overwriting kernel rounds it first.
+  return cross_entropy(logits, targets, {.overwrite_logits = logits.dtype() != DType::f16});
 }
 
 KvCache LanguageModel::make_cache(std::int64_t batch, std::int64_t capacity) const {

@@ -281,7 +281,7 @@ TEST(Config, EveryMemberIsInTheTable) {
     EXPECT_NE(value_text(config, field), before) << field.name;
     EXPECT_FALSE(field.help.empty());
   }
-  EXPECT_EQ(config_fields().size(), 58U);
+  EXPECT_EQ(config_fields().size(), 57U);
 }
 
 }  // namespace

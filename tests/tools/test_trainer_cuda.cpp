@@ -71,7 +71,7 @@ TEST_F(TrainerOnACard, DropsTheSameActivationsAsTheCpu) {
 }
 
 TEST_F(TrainerOnACard, TwoRunsAreEqualToTheBit) {
-  for (const char* dtype : {"f32", "bf16"}) {
+  for (const char* dtype : {"f32", "bf16", "f16"}) {
     TrainConfig config = card_config(std::string("a") + dtype);
     config.dtype = dtype;
     train_quietly(config);
@@ -85,7 +85,7 @@ TEST_F(TrainerOnACard, TwoRunsAreEqualToTheBit) {
 }
 
 TEST_F(TrainerOnACard, ResumingContinuesBitForBit) {
-  for (const char* dtype : {"f32", "bf16"}) {
+  for (const char* dtype : {"f32", "bf16", "f16"}) {
     const std::string whole = std::string("whole") + dtype, parts = std::string("parts") + dtype;
     TrainConfig config = card_config(whole);
     config.dtype = dtype;
