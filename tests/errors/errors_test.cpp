@@ -499,8 +499,8 @@ std::vector<Mistake> options() {
       mistake<ConfigError>(
           "threads", [] { set_num_threads(-1); }, "[set_num_threads] -1 threads were asked for; 0 means the default"),
       mistake<ConfigError>(
-          "heads", [] { return nn::CausalSelfAttention({.width = 10, .heads = 3}); },
-          "[CausalSelfAttention] 3 heads do not divide a width of 10"),
+          "heads", [] { return nn::CausalSelfAttention({.embed_dim = 10, .num_heads = 3}); },
+          "[CausalSelfAttention] 3 heads do not divide an embed_dim of 10: choose other numbers, or give head_dim"),
       mistake<ConfigError>(
           "clip", [] { return optim::clip_grad_norm_({leaf({1})}, -1); },
           "[clip_grad_norm_] max_norm is -1, but must be positive"),
