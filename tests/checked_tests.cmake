@@ -5,7 +5,7 @@ set(optimised_tests ${PROJECT_SOURCE_DIR}/build/cpu-release/tests/CMakeFiles)
 set(all_objects "")
 foreach(folder ${test_folders})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} ${folder}/*.cpp)
-  list(TRANSFORM sources REPLACE "^(.*)$" "${optimised_tests}/test_${folder}_objects.dir/\\1.o")
+  list(TRANSFORM sources REPLACE "^(.+)$" "${optimised_tests}/test_${folder}_objects.dir/\\1.o")
   list(APPEND all_objects ${sources})
 endforeach()
 add_custom_target(optimised_test_objects BYPRODUCTS ${all_objects}
@@ -13,7 +13,7 @@ add_custom_target(optimised_test_objects BYPRODUCTS ${all_objects}
   COMMENT "Objects of the tests, from the optimised build")
 
 function(trinix_checked_test name sources)
-  list(TRANSFORM sources REPLACE "^(.*)$" "${optimised_tests}/${name}_objects.dir/\\1.o")
+  list(TRANSFORM sources REPLACE "^(.+)$" "${optimised_tests}/${name}_objects.dir/\\1.o")
   set_source_files_properties(${sources} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
   add_executable(${name} ${sources})
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
