@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <trinix/autograd/ops/arithmetic.h>
 #include <trinix/autograd/ops/random.h>
 #include <trinix/autograd/step_graph.h>
 #include <trinix/core/backend.h>
