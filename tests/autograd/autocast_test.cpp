@@ -95,7 +95,7 @@ TEST_P(AutocastOnDevice, WhatNeedsDigitsRunsInF32) {
     sum(y).backward();
     EXPECT_EQ(implied.grad().dtype(), DType::bf16) << what;
     const double size = norm(spelled.grad().to(DType::f64)).item<double>();
-    EXPECT_LT(norm((implied.grad() - spelled.grad()).to(DType::f64)).item<double>(), 0.01 * size) << what;
+    EXPECT_LE(norm((implied.grad() - spelled.grad()).to(DType::f64)).item<double>(), 0.01 * size) << what;
   }
 }
 

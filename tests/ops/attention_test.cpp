@@ -219,6 +219,20 @@ TEST(Attention, TheResultDoesNotDependOnTheNumberOfThreads) {
   EXPECT_EQ(gradient(1), gradient(3));
 }
 
+TEST(Attention, FewQueriesMayShareTheirKeysOutToManyThreads) {
+  // Each thread then has keys of a number that fills no whole vector, and others follow behind them.
+  const Tensor q = random({1, 2, 4, 24}, 1), k = random({1, 907, 2, 24}, 2), v = random({1, 907, 2, 24}, 3);
+  for (const bool causal : {false, true}) {
+    const auto expected = scaled_dot_product_attention(q, k, v, {.causal = causal, .kernel = Kernel::reference});
+    for (const int threads : {1, 5, 8, 16, 33}) {
+      set_num_threads(threads);
+      const Tensor out = scaled_dot_product_attention(q, k, v, {.causal = causal, .kernel = Kernel::flash});
+      set_num_threads(0);
+      EXPECT_LE(relative_error(out.to_doubles(), expected.to_doubles()), 2e-6) << threads << " threads";
+    }
+  }
+}
+
 TEST_P(AttentionOnDevice, EmptySequencesGiveEmptyOrZeroResults) {
   EXPECT_EQ(scaled_dot_product_attention(zeros({2, 0, 2, 4}), zeros({2, 3, 2, 4}), zeros({2, 3, 2, 4})).shape(),
             (Shape{2, 0, 2, 4}));

@@ -116,7 +116,8 @@ class FewQueries {
         for (std::int64_t j = std::max<std::int64_t>(begin, 0); j < end; ++j) row[j] = kMinusInfinity;
       };
       hide(0, std::min(sequence.begin(i) - range.begin, count));
-      hide(sequence.end(i) - range.begin, round_up(count, kLanes));
+      // Lanes behind the last key of this range hold no score, wherever the query's last key lies.
+      hide(std::min(sequence.end(i) - range.begin, count), round_up(count, kLanes));
       *part_of(r) = softmax(row, count);
       std::fill(out_of(r), out_of(r) + padded_, 0.0F);
     }
