@@ -3,7 +3,7 @@
 #include <numbers>
 
 #include <trinix/optim/decay.h>
-#include <trinix/optim/schedule_checks.h>
+#include <trinix/optim/detail/schedule_checks.h>
 
 namespace trinix::optim {
 

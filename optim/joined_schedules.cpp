@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include <trinix/optim/detail/schedule_checks.h>
 #include <trinix/optim/joined_schedules.h>
-#include <trinix/optim/schedule_checks.h>
 
 namespace trinix::optim {
 

@@ -1,8 +1,8 @@
 #include <cmath>
 #include <numbers>
 
+#include <trinix/optim/detail/schedule_checks.h>
 #include <trinix/optim/one_cycle.h>
-#include <trinix/optim/schedule_checks.h>
 
 namespace trinix::optim {
 

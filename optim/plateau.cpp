@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <trinix/optim/detail/schedule_checks.h>
 #include <trinix/optim/plateau.h>
-#include <trinix/optim/schedule_checks.h>
 
 namespace trinix::optim {
 

@@ -4,11 +4,11 @@
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/optim/decay.h>
+#include <trinix/optim/detail/schedule_checks.h>
 #include <trinix/optim/joined_schedules.h>
 #include <trinix/optim/one_cycle.h>
 #include <trinix/optim/plateau.h>
 #include <trinix/optim/schedule.h>
-#include <trinix/optim/schedule_checks.h>
 
 namespace trinix::optim {
 
