@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include <trinix/core/detail/small_vector.h>
+#include <trinix/core/small_vector.h>
 #include <trinix/core/tensor.h>
 
 /// @file
