@@ -1,6 +1,6 @@
-#include <trinix/core/deterministic.h>
-
 #include <atomic>
+
+#include <trinix/core/deterministic.h>
 
 namespace trinix {
 

@@ -31,7 +31,7 @@ void team_barrier() {
 
 void internal::run_team(int threads, TeamBody body, void* context) {
   if (threads <= 1 || in_team()) return body(context, 0, 1);
-  // num_threads() on the region leaves the host's omp_set_num_threads() as it was.
+    // num_threads() on the region leaves the host's omp_set_num_threads() as it was.
 #pragma omp parallel num_threads(threads)
   body(context, omp_get_thread_num(), omp_get_num_threads());
 }

@@ -24,8 +24,8 @@ struct Sort {
   using Backward = NoBackward;  // ScatterAdd
 };
 
-/// The first k = values.size(dim) of what Sort would give, in its order (descending for `largest`). The rest need not be
-/// sorted, and is not on the CPU.
+/// The first k = values.size(dim) of what Sort would give, in its order (descending for `largest`). The rest need not
+/// be sorted, and is not on the CPU.
 struct TopK {
   static constexpr const char* kName = "topk";
   static constexpr bool kHasReference = false;

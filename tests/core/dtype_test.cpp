@@ -24,7 +24,8 @@ TEST(Dtype, NamesAndSizes) {
     EXPECT_EQ(is_floating(kAll[i]), i >= 4);
     EXPECT_EQ(is_integral(kAll[i]), i >= 1 && i <= 3);
   }
-  for (const char* wrong : {"", "F32", "float", "f32 ", "i8"}) EXPECT_THROW(static_cast<void>(parse_dtype(wrong)), DtypeError) << wrong;
+  for (const char* wrong : {"", "F32", "float", "f32 ", "i8"})
+    EXPECT_THROW(static_cast<void>(parse_dtype(wrong)), DtypeError) << wrong;
   EXPECT_EQ(message_of<DtypeError>([] { static_cast<void>(parse_dtype("float")); }),
             "[dtype] unknown dtype 'float': one of bool, u8, i32, i64, f16, bf16, f32, f64");
 }

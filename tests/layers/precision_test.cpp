@@ -125,8 +125,9 @@ class Errors {
   }
 
  private:
-  /// A bias of all keys shifts all scores of a row alike, but for rotations: softmax does not see it, and its gradient is
-  /// what is left of a sum whose terms cancel. How much of that is rounding differs from one order of adding to the next.
+  /// A bias of all keys shifts all scores of a row alike, but for rotations: softmax does not see it, and its gradient
+  /// is what is left of a sum whose terms cancel. How much of that is rounding differs from one order of adding to the
+  /// next.
   static bool cancels(const std::string& name) {
     return name.find("k_norm.bias") != std::string::npos || name.find("k_proj.bias") != std::string::npos;
   }

@@ -53,8 +53,8 @@ TEST_P(AttentionFaults, DropoutDoesNotChangeTheSumOfTheSoftmax) {
     double lowest = 9, highest = 0, total = 0;
     for (const double x : rows) {
       const double kept = x * 0.75 * static_cast<double>(n);
-      // Rounded to 16 bits, the result of 48 kept keys is off by up to 48 / 256, and the factor 1 / 0.75 / 64 by as much
-      // again in proportion.
+      // Rounded to 16 bits, the result of 48 kept keys is off by up to 48 / 256, and the factor 1 / 0.75 / 64 by as
+      // much again in proportion.
       EXPECT_NEAR(kept, std::round(kept), dtype() == DType::f32 ? 0.01 : 0.3);
       lowest = std::min(lowest, x);
       highest = std::max(highest, x);

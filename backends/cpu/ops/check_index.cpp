@@ -1,5 +1,5 @@
-#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/backends/index.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 #include <trinix/core/ops/check_index.h>

@@ -1,5 +1,5 @@
-#include <trinix/backends/dispatch.h>
 #include <trinix/backends/cpu/loops.h>
+#include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/fill.h>
 
 namespace trinix::cpu {

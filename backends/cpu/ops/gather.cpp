@@ -1,7 +1,7 @@
-#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/scratch.h>
 #include <trinix/backends/dispatch.h>
+#include <trinix/backends/index.h>
 #include <trinix/core/ops/gather.h>
 
 namespace trinix::cpu {

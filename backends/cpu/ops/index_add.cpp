@@ -2,9 +2,9 @@
 #include <numeric>
 #include <vector>
 
-#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/dispatch.h>
+#include <trinix/backends/index.h>
 #include <trinix/core/ops/index_select.h>
 
 namespace trinix::cpu {

@@ -1,8 +1,8 @@
 #include <cstring>
 
-#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/dispatch.h>
+#include <trinix/backends/index.h>
 #include <trinix/core/ops/index_select.h>
 
 namespace trinix::cpu {

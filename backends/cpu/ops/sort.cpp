@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <array>
 
-#include <trinix/backends/index.h>
 #include <trinix/backends/cpu/loops.h>
 #include <trinix/backends/cpu/scratch.h>
 #include <trinix/backends/cpu/sort_keys.h>
 #include <trinix/backends/dispatch.h>
+#include <trinix/backends/index.h>
 #include <trinix/core/ops/sort.h>
 
 namespace trinix::cpu {

@@ -1,6 +1,5 @@
 #pragma once
 
-
 #include <trinix/backends/cuda/attention/tiles.cuh>
 
 /// @file
