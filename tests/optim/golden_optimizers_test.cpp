@@ -135,7 +135,7 @@ TEST_P(GoldenOptimizers, MuonAsPyTorchRunsIt) {
         const Tensor wanted = values.at("muon_bf16." + key + ".after." + std::to_string(step));
         const Tensor difference = p.detach().to(DType::f64).to(Device::cpu()) - wanted;
         const double rms = sqrt(mean(difference * difference)).item<double>();
-        EXPECT_LT(rms, 2e-3) << key << " after step " << step;
+        EXPECT_LT(rms, 1e-3) << key << " after step " << step;
       }
     });
   }
