@@ -1,5 +1,6 @@
 #include <trinix/backends/cuda/check.h>
 #include <trinix/backends/cuda/probe.h>
+#include <trinix/backends/cuda/properties.h>
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
 
@@ -21,6 +22,11 @@ void check_has_code(int index) {
                                     "this binary has no code for cuda:{} ({}, sm_{}{}): it was compiled for {}; "
                                     "build with CMAKE_CUDA_ARCHITECTURES={}{}",
                                     index, p.name, p.major, p.minor, compiled_architectures(), p.major, p.minor);
+}
+
+bool has_hopper_code(Device device) {
+  static const bool compiled = compiled_architectures().find("90a") != std::string::npos;
+  return compiled && compute_capability(device) == 90;
 }
 
 }  // namespace trinix::cuda

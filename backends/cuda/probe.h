@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include <trinix/core/device.h>
+
 /// @file
 /// Which cards this binary has code for.
 
@@ -12,5 +14,8 @@ namespace trinix::cuda {
 
 /// @throws DeviceError naming the card and the compiled architectures when no kernel of this binary runs on it.
 void check_has_code(int index);
+
+/// Whether this card is a Hopper and this binary has code for its own instructions (sm_90a).
+[[nodiscard]] bool has_hopper_code(Device device);
 
 }  // namespace trinix::cuda

@@ -27,4 +27,9 @@ int multiprocessors(const Stream& stream) { return attribute<cudaDevAttrMultiPro
 
 int shared_limit(Device device) { return attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>(device.index); }
 
+int compute_capability(Device device) {
+  return 10 * attribute<cudaDevAttrComputeCapabilityMajor>(device.index) +
+         attribute<cudaDevAttrComputeCapabilityMinor>(device.index);
+}
+
 }  // namespace trinix::cuda

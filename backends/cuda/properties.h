@@ -15,4 +15,7 @@ namespace trinix::cuda {
 /// Most shared memory, in bytes, that a block may ask for on this device.
 [[nodiscard]] int shared_limit(Device device);
 
+/// 10 times the major plus the minor number of the device's compute capability: 90 for Hopper.
+[[nodiscard]] int compute_capability(Device device);
+
 }  // namespace trinix::cuda

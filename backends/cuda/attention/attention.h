@@ -60,8 +60,9 @@ struct AttentionProblem {
   HeadsView q;
   HeadsView k;
   HeadsView v;
-  int batch;          ///< or sequences
-  int queries, keys;  ///< of the longest sequence
+  int batch;                          ///< or sequences
+  int queries, keys;                  ///< of the longest sequence
+  std::int64_t query_rows, key_rows;  ///< of the operands: of all sequences, where these have lengths of their own
   int heads, key_heads, depth, value_depth;
   int chunks, value_chunks;  ///< 16-byte pieces that a row needs
   int group;                 ///< query heads per key head
@@ -107,6 +108,7 @@ struct AttentionBackwardTask {
                   ///< padded_total), where sequence n begins at the multiple of 128 below query_starts[n] + 128 n
   float* delta;   ///< the same shape
   float* dq_sum;  ///< (batch, heads, padded_queries, width) in the order of keys_kernel; null: not wanted
+  int* suspect = nullptr;  ///< set where some lse2 or delta is not finite; null: not wanted
 };
 
 struct AttentionMaskTask {

@@ -58,7 +58,10 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(const __grid_constant__ 
   }
   const std::int64_t to = padded_row(task, l, b, h) + query;
   task.lse2[to] = lse2;
-  task.delta[to] = there && lse2 != INFINITY ? sum : 0.0F;
+  const float delta = there && lse2 != INFINITY ? sum : 0.0F;
+  task.delta[to] = delta;
+  const float check = fmaf(lse2, 0.0F, delta * 0.0F);
+  if (task.suspect != nullptr && check != check) *task.suspect = 1;
 }
 
 struct GatherShape {

@@ -48,22 +48,22 @@ class FiniteCheck {
 };
 
 /// Whether a tile holds a number that is not finite, for this thread's part of it.
-template <class T, class Tile, int kRows, int kThreads>
+template <class T, class Tile, int kRows, int kThreads, int kFirstThread = 0>
 __device__ inline bool holds_not_finite(const char* tile) {
   FiniteCheck<T> check;
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * Tile::kChunks; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x) - kFirstThread; i < kRows * Tile::kChunks; i += kThreads) {
     check.add(*reinterpret_cast<const Vector<T, 8>*>(tile + i * 16));
   }
   return check.failed();
 }
 
-/// Makes a tile finite; row r of `noted`, if given, begins with NaN where row r of the tile had to change. All threads
-/// of the block take part, and wait for one another afterwards.
-template <class T, class Tile, int kRows, int kThreads>
+/// Makes a tile finite; row r of `noted`, if given, begins with NaN where row r of the tile had to change. Threads
+/// kFirstThread to kFirstThread + kThreads - 1 take part, and wait for one another afterwards.
+template <class T, class Tile, int kRows, int kThreads, int kFirstThread = 0>
 __device__ inline void make_finite(char* tile, char* noted) {
   constexpr std::uint16_t kExponent = std::is_same_v<T, bfloat16> ? 0x7f80 : 0x7c00;
 #pragma unroll 1
-  for (int i = static_cast<int>(kept_apart(threadIdx.x)); i < kRows * Tile::kChunks; i += kThreads) {
+  for (int i = static_cast<int>(kept_apart(threadIdx.x)) - kFirstThread; i < kRows * Tile::kChunks; i += kThreads) {
     const int row = i / Tile::kChunks;
     auto* const at = reinterpret_cast<Vector<T, 8>*>(tile + Tile::offset(row, i % Tile::kChunks));
     Vector<T, 8> values = *at;

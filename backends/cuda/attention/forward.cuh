@@ -167,23 +167,6 @@ __device__ inline void finish_forward(const AttentionForwardTask& task, const Bl
   store_rows<T, Tile, kM * 16>(shared, at.warp_row, out, task.out, rows, p.value_depth);
 }
 
-/// Sets those of a tile's probabilities to 0 that are dropped. `query` and `key` are the tile's first.
-template <int kM, int kN>
-__device__ inline void drop_scores(float (&s)[kM][kN][4], const AttentionProblem& p, int b, int h, int query, int key,
-                                   int lane) {
-  const DropRule rule(p);
-#pragma unroll
-  for (int m = 0; m < kM; ++m) {
-    const std::uint64_t row = rule.row(p, b, h, query + m * 16 + lane / 4 + 8 * (lane & 1));
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      const std::uint32_t kept = kept_by_query(rule, row, key / 4 + 2 * n + lane % 4 / 2, lane);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[m][n][e] = (kept >> e & 1U) != 0 ? s[m][n][e] : 0.0F;
-    }
-  }
-}
-
 /// One walk of the block over its keys: output not yet normalised, maxima and sums.
 template <class T, int kWidth, AttentionMode kMode, int kM, int kO>
 __device__ __forceinline__ void attend(const AttentionForwardTask& task, const BlockOrder& order, unsigned block,

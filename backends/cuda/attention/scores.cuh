@@ -202,6 +202,23 @@ __device__ inline std::uint32_t kept_by_query(const DropRule& rule, std::uint64_
   return (bits >> (2 * odd) & 3U) | (bits >> (4 + 2 * odd) & 3U) << 2;
 }
 
+/// Sets those of a tile's probabilities to 0 that are dropped. `query` and `key` are the tile's first.
+template <int kM, int kN>
+__device__ inline void drop_scores(float (&s)[kM][kN][4], const AttentionProblem& p, int b, int h, int query, int key,
+                                   int lane) {
+  const DropRule rule(p);
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+    const std::uint64_t row = rule.row(p, b, h, query + m * 16 + lane / 4 + 8 * (lane & 1));
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      const std::uint32_t kept = kept_by_query(rule, row, key / 4 + 2 * n + lane % 4 / 2, lane);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[m][n][e] = (kept >> e & 1U) != 0 ? s[m][n][e] : 0.0F;
+    }
+  }
+}
+
 /// The same for a block of (key, query).
 /// @param first_row first random block of the query in column 0; @param key of the block's row 0.
 __device__ inline std::uint32_t kept_by_key(const DropRule& rule, std::uint64_t first_row, int key, int lane) {
@@ -215,6 +232,19 @@ __device__ inline std::uint32_t kept_by_key(const DropRule& rule, std::uint64_t 
   bits |= __shfl_xor_sync(0xffffffffU, bits, 8);
   bits >>= w;
   return (bits & 1U) | (bits >> 3 & 2U) | (bits >> 6 & 4U) | (bits >> 9 & 8U);
+}
+
+/// Rounds the scores of 16 rows to the left operand of a product, 16 columns per step.
+template <class T, int kN>
+__device__ inline void pack_scores(std::uint32_t (&packed)[kN / 2][4], const float (&s)[1][kN][4]) {
+#pragma unroll
+  for (int step = 0; step < kN / 2; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float(&pair)[4] = s[0][2 * step + i / 2];
+      packed[step][i] = pack_pair<T>(pair[i % 2 * 2], pair[i % 2 * 2 + 1]);
+    }
+  }
 }
 
 }  // namespace trinix::cuda

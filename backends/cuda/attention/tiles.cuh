@@ -25,6 +25,8 @@ struct BlockOrder {
     int head;
   };
 
+  [[nodiscard]] __device__ int items() const { return tiles * heads; }
+
   __device__ Place place(unsigned block) const {
     const unsigned per_section = static_cast<unsigned>(section) * static_cast<unsigned>(tiles);
     const int s = static_cast<int>(block / per_section);

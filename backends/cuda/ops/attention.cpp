@@ -1,6 +1,8 @@
 #include <cmath>
 
 #include <trinix/backends/cuda/attention/attention.h>
+#include <trinix/backends/cuda/attention/flash/flash.h>
+#include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/properties.h>
 #include <trinix/backends/cuda/scratch.h>
 #include <trinix/core/deterministic.h>
@@ -21,15 +23,9 @@ int reach(std::int64_t window, bool causal) {
   return window < 0 ? kUnlimited : static_cast<int>(std::min<std::int64_t>(window, kUnlimited));
 }
 
-/// Whether the backward takes the small tiles on this device.
-bool takes_small(Device device, int width) {
-  return attention_has_small(width) && shared_limit(device) < attention_shared_bytes(width, true, false);
-}
-
-const char* why_not(const Attention::Forward& args, bool needs_grad) {
-  const Attention::Inputs& in = args.in;
+/// What both families ask for.
+const char* why_not_at_all(const Attention::Inputs& in) {
   if (in.q.dtype != DType::bf16 && in.q.dtype != DType::f16) return "takes bf16 and f16";
-  if (in.q.size(3) > kAttentionDepth || in.v.size(3) > kAttentionDepth) return "takes head dims up to 256";
   for (const std::int64_t length : {in.q.size(1), in.k.size(1), in.longest_query, in.longest_key}) {
     if (length > kLongest) return "takes at most 2^28 queries and keys";
   }
@@ -37,12 +33,32 @@ const char* why_not(const Attention::Forward& args, bool needs_grad) {
       in.mask.dtype != DType::bf16 && in.mask.dtype != DType::f16) {
     return "takes masks in bool, f32, bf16 and f16";
   }
+  return nullptr;
+}
+
+/// Whether the backward takes the small tiles on this device.
+bool takes_small(Device device, int width) {
+  return attention_has_small(width) && shared_limit(device) < attention_shared_bytes(width, true, false);
+}
+
+const char* why_not(const Attention::Forward& args, bool needs_grad) {
+  const Attention::Inputs& in = args.in;
+  if (const char* reason = why_not_at_all(in)) return reason;
+  if (in.q.size(3) > kAttentionDepth || in.v.size(3) > kAttentionDepth) return "takes head dims up to 256";
   const int width = attention_width(std::max(in.q.size(3), in.v.size(3)));
   const bool small = takes_small(in.q.device, width);
   if (shared_limit(in.q.device) < attention_shared_bytes(width, false, false) ||
       (needs_grad && shared_limit(in.q.device) < attention_shared_bytes(width, true, small))) {
     return "needs more shared memory than this device has";
   }
+  return nullptr;
+}
+
+const char* flash_why_not(const Attention::Forward& args, bool) {
+  const Attention::Inputs& in = args.in;
+  if (const char* reason = why_not_at_all(in)) return reason;
+  if (!has_hopper_code(in.q.device)) return "runs on Hopper, compiled for sm_90a";
+  if (in.q.size(3) > kFlashDepth || in.v.size(3) > kFlashDepth) return "takes head dims up to 128";
   return nullptr;
 }
 
@@ -69,13 +85,21 @@ void dispatch(const AttentionProblem& p, DType dtype, F f) {
   }
 }
 
-/// An operand as the kernels read it: itself, or a copy whose rows are 16-byte pieces.
+/// Whether the kernels can read the operand where it lies: its rows are 16-byte pieces, and no dim was expanded, which
+/// the copy engine does not take.
+bool is_readable(const View& v) {
+  bool expanded = false;
+  for (int i = 0; i < 3; ++i) expanded = expanded || (v.shape[i] > 1 && v.strides[i] <= 0);
+  return in_vectors(v) && !expanded;
+}
+
+/// An operand as the kernels read it: itself, or a copy.
 class Readable {
  public:
   Readable(const View& v, const Stream& stream)
       : columns_((v.size(3) + 7) / 8 * 8),
-        copy_(in_vectors(v) ? 0 : static_cast<std::size_t>(v.numel() / v.size(3) * columns_) * 2, stream),
-        view_(in_vectors(v) ? heads_view(v) : gather_rows(v, copy_.as<void>(), static_cast<int>(columns_), stream)) {}
+        copy_(is_readable(v) ? 0 : static_cast<std::size_t>(v.numel() / v.size(3) * columns_) * 2, stream),
+        view_(is_readable(v) ? heads_view(v) : gather_rows(v, copy_.as<void>(), static_cast<int>(columns_), stream)) {}
 
   [[nodiscard]] const HeadsView& view() const { return view_; }
 
@@ -110,6 +134,32 @@ void forward(const Attention::Forward& args, const Stream& stream) {
   dispatch(task.problem, args.in.q.dtype, [&]<class T, int kWidth>() { run_forward<T, kWidth>(task, stream); });
 }
 
+template <class F>
+void flash_dispatch(const AttentionProblem& p, DType dtype, F f) {
+  const auto with_type = [&]<class T>() {
+    switch (flash_width(std::max(p.depth, p.value_depth))) {
+      case 64:
+        return f.template operator()<T, 64>();
+      case 96:
+        return f.template operator()<T, 96>();
+      default:
+        return f.template operator()<T, 128>();
+    }
+  };
+  if (dtype == DType::bf16) {
+    with_type.template operator()<bfloat16>();
+  } else {
+    with_type.template operator()<float16>();
+  }
+}
+
+void flash_forward(const Attention::Forward& args, const Stream& stream) {
+  const ReadableProblem readable(args.in, stream);
+  const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
+  flash_dispatch(task.problem, args.in.q.dtype,
+                 [&]<class T, int kWidth>() { run_flash_forward<T, kWidth>(task, stream); });
+}
+
 /// The gradient of the mask, whose dims of size 1 are summed over.
 template <class T>
 void mask_backward(const AttentionBackwardTask& task, const View& dmask, const Stream& stream) {
@@ -120,7 +170,8 @@ void mask_backward(const AttentionBackwardTask& task, const View& dmask, const S
   run_backward_mask<T>(mask_task, is_deterministic(), stream);
 }
 
-void backward(const Attention::Backward& args, const Stream& stream) {
+/// @param flash whether the kernels for Hopper take what they can
+void backward_by(const Attention::Backward& args, bool flash, const Stream& stream) {
   const ReadableProblem readable(args.in, stream);
   const AttentionProblem& p = readable.problem();
   const Readable dout(args.dout, stream);
@@ -134,9 +185,13 @@ void backward(const Attention::Backward& args, const Stream& stream) {
       p.heads * (p.query_starts == nullptr ? static_cast<std::int64_t>(p.batch) * padded : padded_total);
   const int width = attention_width(std::max(p.depth, p.value_depth));
   const bool small = takes_small(stream.device, width);
-  const std::size_t sum_bytes = sums ? static_cast<std::size_t>(rows) * width * sizeof(float) : 0;
+  flash = flash && flash_has_backward(p) && keys_wanted && !is_deterministic();
+  const int sum_width = flash ? flash_sum_width(p.depth) : width;
+  // With the note of what is not finite behind the sums, so that both are zeroed at once.
+  const std::size_t sum_bytes = sums ? static_cast<std::size_t>(rows) * sum_width * sizeof(float) : 0;
+  const std::size_t zeroed = sum_bytes + (flash ? sizeof(int) : 0);
   const Scratch statistics(2 * static_cast<std::size_t>(rows) * sizeof(float), stream);
-  const Scratch sum(sum_bytes, stream);
+  const Scratch sum(zeroed, stream);
   auto* const lse2 = statistics.as<float>();
   const AttentionBackwardTask task{.problem = p,
                                    .out = heads_view(args.out),
@@ -150,8 +205,16 @@ void backward(const Attention::Backward& args, const Stream& stream) {
                                    .padded_total = padded_total,
                                    .lse2 = lse2,
                                    .delta = lse2 + rows,
-                                   .dq_sum = sum.as<float>()};
-  if (sums) backend_of(stream.device).zero(sum.as<void>(), sum_bytes, stream);
+                                   .dq_sum = sums ? sum.as<float>() : nullptr,
+                                   .suspect = flash ? reinterpret_cast<int*>(sum.as<char>() + sum_bytes) : nullptr};
+  if (zeroed > 0) backend_of(stream.device).zero(sum.as<void>(), zeroed, stream);
+  if (flash) {
+    flash_dispatch(p, args.in.q.dtype, [&]<class T, int kWidth>() {
+      run_backward_rows<T>(task, stream);
+      run_flash_backward<T, kWidth>(task, stream);
+    });
+    return;
+  }
   dispatch(p, args.in.q.dtype, [&]<class T, int kWidth>() {
     run_backward_rows<T>(task, stream);
     if (keys_wanted) run_backward_keys<T, kWidth>(task, small, stream);
@@ -160,6 +223,9 @@ void backward(const Attention::Backward& args, const Stream& stream) {
     if (args.dmask.defined) mask_backward<T>(task, args.dmask, stream);
   });
 }
+
+void backward(const Attention::Backward& args, const Stream& stream) { backward_by(args, false, stream); }
+void flash_backward(const Attention::Backward& args, const Stream& stream) { backward_by(args, true, stream); }
 
 MaskView mask_view(const View& v) {
   if (!v.defined) return {};
@@ -191,6 +257,8 @@ AttentionProblem::AttentionProblem(const Attention::Inputs& in)
     : q(heads_view(in.q)),
       k(heads_view(in.k)),
       v(heads_view(in.v)),
+      query_rows(in.q.size(1)),
+      key_rows(in.k.size(1)),
       heads(static_cast<int>(in.q.size(2))),
       key_heads(static_cast<int>(in.k.size(2))),
       depth(static_cast<int>(in.q.size(3))),
@@ -230,6 +298,8 @@ AttentionMode AttentionProblem::mode() const {
 
 void register_attention() {
   register_kernel<Attention>({"cuda_mma", Kernel::fused, DeviceType::cuda, 10, why_not, forward, backward});
+  register_kernel<Attention>(
+      {"cuda_wgmma", Kernel::flash, DeviceType::cuda, 20, flash_why_not, flash_forward, flash_backward});
 }
 
 }  // namespace trinix::cuda

@@ -1,0 +1,470 @@
+#pragma once
+
+#include <trinix/backends/cuda/attention/finite.cuh>
+#include <trinix/backends/cuda/attention/flash/flash.h>
+#include <trinix/backends/cuda/attention/flash/order.cuh>
+#include <trinix/backends/cuda/attention/flash/problem.h>
+#include <trinix/backends/cuda/attention/scores.cuh>
+#include <trinix/backends/cuda/device/tensor_copy.cuh>
+#include <trinix/backends/cuda/device/wgmma.cuh>
+
+/// @file
+/// The backward of attention on Hopper, by tiles of keys: 10 Sq Sk D operations per head (half where causal).
+///
+/// A block stays and takes tiles of 128 keys. One thread fetches a tile's keys and values, and then, in two rings, the
+/// queries that see it and the gradients of their outputs. Two warpgroups, each with 64 of the keys, compute
+/// transposed, keys by queries, so that rounded P^T and dS^T are left operands as they lie in the registers:
+///
+///   S^T = K Q^T; dP^T = V dO^T          P^T = exp(S^T - lse) meanwhile
+///   dS^T = P^T (dP^T - delta)           to shared memory as well
+///   dV += P^T dO
+///   dQ = dS K                           of all 128 keys, half of it each; added to f32 in global memory
+///   dK += dS^T Q
+
+namespace trinix::cuda {
+
+template <int kWidth>
+struct FlashBackwardTile {
+  static constexpr int kThreads = 3 * 128;
+  static constexpr int kFetchRegisters = 24;
+  static constexpr int kRegisters = 240;
+  static constexpr int kKeys = 128;
+  static constexpr int kQueries = kWidth == 64 ? 128 : 64;
+  static constexpr int kStages = 2;
+  static constexpr int kPanels = (kWidth + 63) / 64;
+  static constexpr int kKeyPanel = kKeys * kPanelPitch;  // bytes
+  static constexpr int kQueryPanel = kQueries * kPanelPitch;
+  static constexpr int kKeyBytes = kPanels * kKeyPanel;
+  static constexpr int kQueryBytes = kPanels * kQueryPanel;
+  static constexpr int kRowBytes = kQueries * 4;           // of lse2 or delta
+  static constexpr int kScorePanel = kKeys * kPanelPitch;  // 64 queries of dS^T
+  static constexpr int kScoreBytes = kQueries / 64 * kScorePanel;
+  static constexpr int kBarriers = 2 + 4 * kStages;
+  // Keys, values; rings of queries and of their gradients; dS^T twice; lse2 and delta; barriers; a note.
+  static constexpr int kRowsOffset = 2 * kKeyBytes + 2 * kStages * kQueryBytes + 2 * kScoreBytes;
+  static constexpr int kBarrierOffset = kRowsOffset + 2 * kStages * kRowBytes;
+  static constexpr int kSharedBytes = 1024 + kBarrierOffset + kBarriers * kBarrierBytes + 16;
+  static_assert(kSharedBytes <= 227 * 1024);
+  // dQ of a tile: each warpgroup has 64 rows of 64 columns, in the order of its registers.
+  static constexpr int kSumFloats = 2 * 64 * 64;
+  static_assert(kQueries * kPanels == 128);
+};
+
+struct FlashBackwardTask {
+  AttentionBackwardTask base;
+  CUtensorMap q, dout, k, v;
+  BlockOrder order;
+};
+
+/// The block's shared memory, by addresses in the shared window.
+template <class Config>
+struct FlashBackwardShared {
+  std::uint32_t base;  ///< a multiple of 1024
+
+  __device__ explicit FlashBackwardShared(const char* dynamic) : base((shared_address(dynamic) + 1023) / 1024 * 1024) {}
+
+  [[nodiscard]] __device__ std::uint32_t keys() const { return base; }
+  [[nodiscard]] __device__ std::uint32_t values() const { return base + Config::kKeyBytes; }
+  [[nodiscard]] __device__ std::uint32_t queries(int slot) const {
+    return base + 2 * Config::kKeyBytes + slot * Config::kQueryBytes;
+  }
+  [[nodiscard]] __device__ std::uint32_t gradients(int slot) const { return queries(Config::kStages + slot); }
+  [[nodiscard]] __device__ std::uint32_t scores(int which) const {
+    return queries(2 * Config::kStages) + which * Config::kScoreBytes;
+  }
+  [[nodiscard]] __device__ std::uint32_t lse2(int slot) const {
+    return base + Config::kRowsOffset + slot * Config::kRowBytes;
+  }
+  [[nodiscard]] __device__ std::uint32_t delta(int slot) const { return lse2(Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier keys_there() const { return barrier(0); }
+  [[nodiscard]] __device__ Barrier keys_read() const { return barrier(1); }
+  [[nodiscard]] __device__ Barrier queries_there(int slot) const { return barrier(2 + slot); }
+  [[nodiscard]] __device__ Barrier queries_read(int slot) const { return barrier(2 + Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier gradients_there(int slot) const { return barrier(2 + 2 * Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier gradients_read(int slot) const { return barrier(2 + 3 * Config::kStages + slot); }
+  /// Whether the tile of keys or values holds something that is not finite.
+  [[nodiscard]] __device__ volatile int* note() const {
+    return static_cast<volatile int*>(__cvta_shared_to_generic(barrier(Config::kBarriers)));
+  }
+
+  /// Of what is there, one thread tells; of what is read, each warpgroup does.
+  __device__ void init() const {
+    for (int i = 0; i < Config::kBarriers; ++i) {
+      const bool read = i == 1 || (i >= 2 && (i - 2) / Config::kStages % 2 == 1);
+      init_barrier(barrier(i), read ? 2 : 1);
+    }
+    fence_barrier_init();
+    *note() = 0;
+  }
+
+ private:
+  [[nodiscard]] __device__ Barrier barrier(int i) const { return base + Config::kBarrierOffset + i * kBarrierBytes; }
+};
+
+/// A tile of keys and the tiles of queries, [first, end), of each head of its group, that see it.
+template <class Config>
+struct FlashBackwardWork {
+  int b, h;  ///< h: of the keys
+  int first_key;
+  int rows;  ///< that exist
+  int first, end;
+
+  __device__ FlashBackwardWork(const BlockOrder& order, int item, const AttentionProblem& p) {
+    const BlockOrder::Place place = order.place(static_cast<unsigned>(item));
+    b = place.head / p.key_heads;
+    h = place.head % p.key_heads;
+    first_key = place.tile * Config::kKeys;  // the first is seen by most where causal
+    rows = min(Config::kKeys, p.keys - first_key);
+    const Span seen = queries_seeing(p, first_key, first_key + rows - 1);
+    const bool any = seen.end > seen.first;
+    first = any ? seen.first / Config::kQueries : 0;
+    end = any ? (seen.end + Config::kQueries - 1) / Config::kQueries : 0;
+  }
+};
+
+/// What one thread does for the others: it fetches.
+template <class Config>
+__device__ inline void fetch_backward(const FlashBackwardTask& task, const FlashBackwardShared<Config>& shared) {
+  const AttentionProblem& p = task.base.problem;
+  prefetch(task.q);
+  prefetch(task.dout);
+  prefetch(task.k);
+  prefetch(task.v);
+  const std::uint64_t keep = keep_in_cache();
+  RingPlace<1> keys;
+  RingPlace<Config::kStages> queries;
+#pragma unroll 1
+  for (int round = 0, item; (item = item_of_round(round)) < task.order.items(); ++round) {
+    const FlashBackwardWork<Config> work(task.order, item, p);
+    if (work.end <= work.first) continue;
+    await(shared.keys_read(), keys.parity() ^ 1);
+    arrive_expecting(shared.keys_there(), 2 * Config::kKeyBytes);
+#pragma unroll
+    for (int panel = 0; panel < Config::kPanels; ++panel) {
+      const int at = panel * Config::kKeyPanel;
+      copy_box(shared.keys() + at, task.k, shared.keys_there(), panel * 64, work.first_key, work.h, work.b, keep);
+      copy_box(shared.values() + at, task.v, shared.keys_there(), panel * 64, work.first_key, work.h, work.b, keep);
+    }
+    keys.advance();
+#pragma unroll 1
+    for (int h = work.h * p.group; h < (work.h + 1) * p.group; ++h) {
+      const std::int64_t row = static_cast<std::int64_t>(work.b * p.heads + h) * task.base.padded_queries;
+#pragma unroll 1
+      for (int tile = work.first; tile < work.end; ++tile) {
+        const int slot = queries.slot();
+        const int query = tile * Config::kQueries;
+        const auto fetch = [&](const CUtensorMap& map, std::uint32_t to, const float* rows, std::uint32_t rows_to,
+                               Barrier read, Barrier there) {
+          await(read, queries.parity() ^ 1);
+          arrive_expecting(there, Config::kQueryBytes + Config::kRowBytes);
+#pragma unroll
+          for (int panel = 0; panel < Config::kPanels; ++panel) {
+            copy_box(to + panel * Config::kQueryPanel, map, there, panel * 64, query, h, work.b, keep);
+          }
+          copy_bytes(rows_to, rows + row + query, Config::kRowBytes, there);
+        };
+        fetch(task.q, shared.queries(slot), task.base.lse2, shared.lse2(slot), shared.queries_read(slot),
+              shared.queries_there(slot));
+        fetch(task.dout, shared.gradients(slot), task.base.delta, shared.delta(slot), shared.gradients_read(slot),
+              shared.gradients_there(slot));
+        queries.advance();
+      }
+    }
+  }
+}
+
+/// Both warpgroups that multiply wait for one another.
+__device__ inline void sync_groups() { sync_named<256>(1); }
+
+/// Rounds 16 rows of dk or dv of a warp to its rows of `panels`, which nobody else reads any more, and stores them.
+template <class T, class Config, int kO>
+__device__ inline void store_keys(const FlashBackwardTask& task, const FlashBackwardWork<Config>& work, char* panels,
+                                  int warp_row, const float (&acc)[kO][4], float factor, const HeadsView& view,
+                                  int depth) {
+  if (view.data == nullptr) return;
+  using Panel = SharedTile<64>;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int n = 0; n < kO; ++n) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      *reinterpret_cast<std::uint32_t*>(panels + n / 8 * Config::kScorePanel +
+                                        Panel::offset(warp_row + half * 8 + lane / 4, n % 8) + lane % 4 * 4) =
+          pack_pair<T>(acc[n][2 * half] * factor, acc[n][2 * half + 1] * factor);
+    }
+  }
+  __syncwarp();
+  T* const to = const_cast<T*>(head_of<T>(view, work.b, work.h)) + static_cast<std::int64_t>(work.first_key) * view.row;
+#pragma unroll
+  for (int panel = 0; panel < (kO + 7) / 8; ++panel) {
+    store_rows<T, Panel, 16>(panels + panel * Config::kScorePanel, warp_row, to + panel * 64 * view.element, view,
+                             work.rows, depth - panel * 64);
+  }
+  __syncwarp();
+}
+
+/// Makes a tile of panels finite, by both warpgroups.
+template <class T, int kRows>
+__device__ inline void make_panels_finite(std::uint32_t tile, std::uint32_t noted) {
+  constexpr int kShift = 128;  // threads that fetch
+  char* const at = static_cast<char*>(__cvta_shared_to_generic(tile));
+  char* const note = noted == 0 ? nullptr : static_cast<char*>(__cvta_shared_to_generic(noted));
+  make_finite<T, SharedTile<64>, kRows, 256, kShift>(at, note);
+  fence_shared_for_async();
+}
+
+/// What a warpgroup that multiplies does.
+template <class T, int kWidth, class Config>
+__device__ inline void differentiate(const FlashBackwardTask& task, const FlashBackwardShared<Config>& shared,
+                                     int group) {
+  constexpr int kN = Config::kQueries / 8;
+  constexpr int kO = kWidth / 8;
+  const AttentionProblem& p = task.base.problem;
+  const bool speaks = threadIdx.x % 128 == 0;
+  const int warp_row = group * 64 + static_cast<int>(threadIdx.x) % 128 / kWarp * 16;
+  RingPlace<1> keys;
+  RingPlace<Config::kStages> queries;
+  const bool suspect = *task.base.suspect != 0;
+
+#pragma unroll 1
+  for (int round = 0, item; (item = item_of_round(round)) < task.order.items(); ++round) {
+    float dk[kO][4];
+    float dv[kO][4];
+#pragma unroll
+    for (int n = 0; n < kO; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) dk[n][e] = dv[n][e] = 0;
+    }
+    const FlashBackwardWork<Config> work(task.order, item, p);
+    bool careful = false;
+    if (work.end > work.first) {
+      await(shared.keys_there(), keys.parity());
+      // Something that is not finite among keys or values must not reach those who do not see it, by way of 0 times
+      // NaN.
+      const auto* const tiles = static_cast<const char*>(__cvta_shared_to_generic(shared.keys()));
+      if (holds_not_finite<T, SharedTile<64>, 2 * Config::kPanels * Config::kKeys, 256, 128>(tiles)) *shared.note() = 1;
+      sync_groups();
+      const bool found = *shared.note() != 0;
+      careful = suspect || found;
+      if (found) make_panels_finite<T, Config::kPanels * Config::kKeys>(shared.keys(), shared.values());
+      sync_groups();
+      if (found && threadIdx.x == 128) *shared.note() = 0;
+    }
+    const int group_key = work.first_key + group * 64;
+    int h = work.h * p.group;
+    int tile = work.first;
+#pragma unroll 1
+    while (tile < work.end) {
+      const int slot = queries.slot();
+      float s[1][kN][4];
+      float ds[1][kN][4];
+      const auto start_transposed = [&](float(&to)[kN][4], std::uint32_t left_operand, std::uint32_t right_operand) {
+#pragma unroll
+        for (int step = 0; step < kWidth / 16; ++step) {
+          multiply<T, Lies::by_rows, Lies::by_rows>(
+              to, rows_operand(left_operand + group * 64 * kPanelPitch + step / 4 * Config::kKeyPanel + step % 4 * 32),
+              rows_operand(right_operand + step / 4 * Config::kQueryPanel + step % 4 * 32), step > 0);
+        }
+        commit_products();
+      };
+      await(shared.queries_there(slot), queries.parity());
+      await(shared.gradients_there(slot), queries.parity());
+      if (careful) {
+        sync_groups();
+        make_panels_finite<T, Config::kPanels * Config::kQueries>(shared.queries(slot), 0);
+        sync_groups();
+      }
+      begin_products();
+      start_transposed(s[0], shared.keys(), shared.queries(slot));
+      start_transposed(ds[0], shared.values(), shared.gradients(slot));
+      await_products<1>();
+      pin(s[0]);
+      const int lane = static_cast<int>(threadIdx.x) % kWarp;
+      const int query = tile * Config::kQueries;
+      const auto* const rows = static_cast<const float2*>(__cvta_shared_to_generic(shared.lse2(slot))) + lane % 4;
+      constexpr int kDelta = Config::kStages * Config::kRowBytes / 8;  // from lse2 to delta
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        const float2 lse2 = rows[4 * n];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          s[0][n][e] = fast_exp2(fmaf(s[0][n][e], p.scale_log2, e % 2 == 0 ? -lse2.x : -lse2.y));
+        }
+      }
+      if (needs_mask(p, query, Config::kQueries, group_key, 64)) {
+        mask_transposed(s, p, query + lane % 4 * 2, work.first_key + warp_row + lane / 4);
+      }
+      await_products<0>();
+      pin(ds[0]);
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        const float2 delta = rows[4 * n + kDelta];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) ds[0][n][e] = s[0][n][e] * (ds[0][n][e] - (e % 2 == 0 ? delta.x : delta.y));
+      }
+      if (careful) {
+#pragma unroll
+        for (int n = 0; n < kN; ++n) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) ds[0][n][e] = s[0][n][e] == 0 ? 0.0F : ds[0][n][e];
+        }
+      }
+      std::uint32_t pt[kN / 2][4];
+      std::uint32_t dst[kN / 2][4];
+      pack_scores<T>(pt, s);
+      pack_scores<T>(dst, ds);
+      const std::uint32_t scores = shared.scores(slot);
+      {
+        const int row = warp_row + lane % 16;
+#pragma unroll
+        for (int step = 0; step < kN / 2; ++step) {
+          store_matrices(
+              scores + step / 4 * Config::kScorePanel + SharedTile<64>::offset(row, step % 4 * 2 + lane / 16),
+              dst[step]);
+        }
+      }
+      pin(pt);
+      pin(dv);
+      begin_products();
+#pragma unroll
+      for (int step = 0; step < kN / 2; ++step) {
+        multiply<T, Lies::by_columns>(
+            dv, pt[step], columns_operand(shared.gradients(slot) + step * 16 * kPanelPitch, Config::kQueryPanel), true);
+      }
+      commit_products();
+      fence_shared_for_async();
+      sync_groups();  // all of dS is there
+
+      float dq[8][4];
+      pin(dst);
+      pin(dk);
+      begin_products();
+      {
+        // 64 queries of all columns, or all queries of 64 columns.
+        const std::uint32_t a = scores + (Config::kPanels == 1 ? group * Config::kScorePanel : 0);
+        const std::uint32_t b = shared.keys() + (Config::kPanels == 1 ? 0 : group * Config::kKeyPanel);
+#pragma unroll
+        for (int step = 0; step < Config::kKeys / 16; ++step) {
+          multiply<T, Lies::by_columns, Lies::by_columns>(
+              dq, columns_operand(a + step * 16 * kPanelPitch, Config::kScorePanel),
+              columns_operand(b + step * 16 * kPanelPitch, Config::kKeyPanel), step > 0);
+        }
+      }
+      commit_products();
+#pragma unroll
+      for (int step = 0; step < kN / 2; ++step) {
+        multiply<T, Lies::by_columns>(
+            dk, dst[step], columns_operand(shared.queries(slot) + step * 16 * kPanelPitch, Config::kQueryPanel), true);
+      }
+      commit_products();
+      await_products<1>();
+      pin(dq);
+      pin(dv);
+      if (speaks) arrive(shared.gradients_read(slot));
+      if (task.base.dq_sum != nullptr) {
+        const std::int64_t tiles = task.base.padded_queries / Config::kQueries;
+        float* const sum = task.base.dq_sum + ((work.b * p.heads + h) * tiles + tile) * Config::kSumFloats +
+                           group * (Config::kSumFloats / 2) + threadIdx.x % 128 * 4;
+#pragma unroll
+        for (int n = 0; n < 8; ++n) add_global(sum + n * 512, dq[n]);
+      }
+      await_products<0>();
+      pin(dk);
+      if (speaks) arrive(shared.queries_read(slot));
+      queries.advance();
+      if (++tile == work.end && ++h % p.group != 0) tile = work.first;
+    }
+    sync_groups();  // nobody reads dS any more
+    if (work.end > work.first) {
+      if (speaks) arrive(shared.keys_read());
+      keys.advance();
+    }
+    char* const panels = static_cast<char*>(__cvta_shared_to_generic(shared.scores(0)));
+    // Computed again, so that nothing of it waits in registers while the loop over the queries runs.
+    const FlashBackwardWork<Config> same(task.order,
+                                         item_of_round(static_cast<int>(kept_apart(static_cast<unsigned>(round)))), p);
+    store_keys<T, Config>(task, same, panels, warp_row, dk, p.scale, task.base.dk, p.depth);
+    store_keys<T, Config>(task, same, panels, warp_row, dv, p.keep_scale, task.base.dv, p.value_depth);
+  }
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(FlashBackwardTile<kWidth>::kThreads, 1)
+    flash_backward_kernel(const __grid_constant__ FlashBackwardTask task) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  using Config = FlashBackwardTile<kWidth>;
+  extern __shared__ char dynamic[];
+  const FlashBackwardShared<Config> shared(dynamic);
+  if (threadIdx.x == 0) shared.init();
+  __syncthreads();
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  if (group == 0) {
+    shrink_registers<Config::kFetchRegisters>();
+    if (threadIdx.x == 0) fetch_backward<Config>(task, shared);
+  } else {
+    grow_registers<Config::kRegisters>();
+    differentiate<T, kWidth, Config>(task, shared, group - 1);
+  }
+#else
+  __trap();  // chosen on Hopper alone
+#endif
+}
+
+/// dq = scale times the sum that the kernel above left: a block per tile of queries. Floor: one read of f32, one write.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(256) flash_finish_kernel(const __grid_constant__ AttentionBackwardTask task) {
+  using Config = FlashBackwardTile<kWidth>;
+  using Panel = SharedTile<64>;
+  __shared__ __align__(128) char shared[2 * 64 * kPanelPitch];
+  const AttentionProblem& p = task.problem;
+  const int tiles = task.padded_queries / Config::kQueries;
+  const int head = static_cast<int>(blockIdx.x) / tiles;
+  const int tile = static_cast<int>(blockIdx.x) % tiles;
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  const int first_query = tile * Config::kQueries + (Config::kPanels == 1 ? group * 64 : 0);
+  const int first_column = Config::kPanels == 1 ? 0 : group * 64;
+  const float* sum = task.dq_sum + static_cast<std::int64_t>(blockIdx.x) * Config::kSumFloats +
+                     group * (Config::kSumFloats / 2) + thread * 4;
+  float dq[1][8][4];
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+    const auto four = load_vector<4>(sum + n * 512);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) dq[0][n][e] = four.at[e];
+  }
+  const float scale[1][2] = {{p.scale, p.scale}};
+  char* const panel = shared + group * 64 * kPanelPitch;
+  const int warp_row = thread / kWarp * 16;
+  stage<T, Panel>(panel, warp_row, dq, scale);
+  __syncwarp();
+  T* const to = const_cast<T*>(head_of<T>(task.dq, head / p.heads, head % p.heads)) +
+                static_cast<std::int64_t>(first_query) * task.dq.row + first_column * task.dq.element;
+  store_rows<T, Panel, 16>(panel, warp_row, to, task.dq, p.queries - first_query, p.depth - first_column);
+}
+
+template <class T, int kWidth>
+void run_flash_backward(const AttentionBackwardTask& base, const Stream& stream) {
+  using Config = FlashBackwardTile<kWidth>;
+  const AttentionProblem& p = base.problem;
+  const int tiles = static_cast<int>(ceil_div(p.keys, Config::kKeys));
+  const int heads = p.batch * p.key_heads;
+  const std::int64_t bytes = std::int64_t{4} * p.queries * (p.depth + p.value_depth);
+  const FlashBackwardTask task{.base = base,
+                               .q = map_queries(p, p.q, p.depth, Config::kQueries),
+                               .dout = map_queries(p, base.dout, p.value_depth, Config::kQueries),
+                               .k = map_keys(p, p.k, p.depth, Config::kKeys),
+                               .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
+                               .order = block_order(tiles, heads, bytes * p.group)};
+  launch("attention", flash_backward_kernel<T, kWidth>,
+         {.grid = dim3(static_cast<unsigned>(std::min(tiles * heads, multiprocessors(stream)))),
+          .block = dim3(Config::kThreads),
+          .shared_bytes = Config::kSharedBytes},
+         stream, task);
+  if (base.dq_sum == nullptr) return;
+  const int query_tiles = base.padded_queries / Config::kQueries;
+  launch("attention", flash_finish_kernel<T, kWidth>,
+         {.grid = dim3(static_cast<unsigned>(query_tiles * p.batch * p.heads)), .block = dim3(256)}, stream, base);
+}
+
+}  // namespace trinix::cuda

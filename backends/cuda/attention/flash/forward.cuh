@@ -1,0 +1,462 @@
+#pragma once
+
+#include <trinix/backends/cuda/attention/flash/flash.h>
+#include <trinix/backends/cuda/attention/flash/order.cuh>
+#include <trinix/backends/cuda/attention/flash/plain_row.cuh>
+#include <trinix/backends/cuda/attention/flash/problem.h>
+#include <trinix/backends/cuda/attention/scores.cuh>
+#include <trinix/backends/cuda/device/tensor_copy.cuh>
+#include <trinix/backends/cuda/device/wgmma.cuh>
+
+/// @file
+/// The forward of attention on Hopper. Floor: 4 Sq Sk D operations per head at 780 TFLOP/s, beside Sq Sk exponentials
+/// at 16 per cycle and multiprocessor: the same time at 64 columns, half of it at 128.
+///
+/// A block stays and takes tiles of queries. Its first warpgroup, one thread of it, fetches queries, and keys and
+/// values in two rings. Each other warpgroup has 64 of the tile's queries and goes its own way through the keys, from
+/// the last (where the diagonal is) to the first. While the tensor cores compute P V of one tile of keys, it computes
+/// the exponentials of the next:
+///
+///   S = Q K[n]                                        | products
+///   m, P = exp(S - m)                                 | exponentials
+///   for each tile of keys before n:
+///     S' = Q K[n-1], O += P V[n]                      | products
+///     m', P' = exp(S' - m'), while O is under way     | both
+///     O *= exp(m - m') where a maximum has outgrown
+
+namespace trinix::cuda {
+
+template <int kWidth, AttentionMode kMode>
+struct FlashForwardTile {
+  static constexpr bool kPlain = kMode == AttentionMode::plain;
+  static constexpr int kGroups = kWidth == 64 && kPlain ? 3 : 2;  // warpgroups that multiply
+  static constexpr int kThreads = (kGroups + 1) * 128;
+  static constexpr int kFetchRegisters = kGroups == 3 ? 32 : 40;
+  static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
+  static constexpr int kQueries = kGroups * 64;
+  static constexpr int kKeys =
+      kPlain || (kWidth == 64 && kMode == AttentionMode::drops) ? 128 : 64;  // options take registers
+  static constexpr int kStages = 256 / kKeys;
+  static constexpr int kPanels = (kWidth + 63) / 64;
+  static constexpr int kQueryPanel = kQueries * kPanelPitch;  // bytes
+  static constexpr int kKeyPanel = kKeys * kPanelPitch;
+  static constexpr int kQueryBytes = kPanels * kQueryPanel;
+  static constexpr int kKeyBytes = kPanels * kKeyPanel;
+  using OutTile = SharedTile<kWidth>;
+  static constexpr int kOutBytes = kQueries * OutTile::kPitch;
+  static constexpr int kBarriers = 2 + 4 * kStages;
+  static constexpr int kSharedBytes = 1024 + kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * 8;
+  static_assert(kSharedBytes <= 227 * 1024);
+};
+
+struct FlashForwardTask {
+  AttentionForwardTask base;
+  CUtensorMap q, k, v;
+  BlockOrder order;
+};
+
+/// The block's shared memory, by addresses in the shared window.
+template <class Config>
+struct FlashForwardShared {
+  std::uint32_t base;  ///< a multiple of 1024
+
+  __device__ explicit FlashForwardShared(const char* dynamic) : base((shared_address(dynamic) + 1023) / 1024 * 1024) {}
+
+  [[nodiscard]] __device__ std::uint32_t queries() const { return base; }
+  [[nodiscard]] __device__ std::uint32_t keys(int slot) const {
+    return base + Config::kQueryBytes + slot * Config::kKeyBytes;
+  }
+  [[nodiscard]] __device__ std::uint32_t values(int slot) const { return keys(Config::kStages + slot); }
+  [[nodiscard]] __device__ char* out() const {
+    return static_cast<char*>(__cvta_shared_to_generic(keys(2 * Config::kStages)));
+  }
+  [[nodiscard]] __device__ Barrier queries_there() const { return barrier(0); }
+  [[nodiscard]] __device__ Barrier queries_read() const { return barrier(1); }
+  [[nodiscard]] __device__ Barrier keys_there(int slot) const { return barrier(2 + slot); }
+  [[nodiscard]] __device__ Barrier keys_read(int slot) const { return barrier(2 + Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier values_there(int slot) const { return barrier(2 + 2 * Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier values_read(int slot) const { return barrier(2 + 3 * Config::kStages + slot); }
+
+  /// Of what is there, one thread tells; of what is read, each warpgroup does.
+  __device__ void init() const {
+    for (int i = 0; i < Config::kBarriers; ++i) {
+      const bool read = i == 1 || (i >= 2 && (i - 2) / Config::kStages % 2 == 1);
+      init_barrier(barrier(i), read ? Config::kGroups : 1);
+    }
+    fence_barrier_init();
+  }
+
+ private:
+  [[nodiscard]] __device__ Barrier barrier(int i) const {
+    return keys(2 * Config::kStages) + Config::kOutBytes + i * kBarrierBytes;
+  }
+};
+
+/// A tile of queries and the tiles of keys, [first, end), that it sees.
+template <class Config>
+struct FlashForwardWork {
+  int b, h;
+  int first_query;
+  int rows;  ///< that exist
+  int first, end;
+
+  template <class Lengths>
+  __device__ FlashForwardWork(const BlockOrder::Place& place, int tiles, const AttentionProblem& p, const Lengths& l)
+      : b(place.head / p.heads),
+        h(place.head % p.heads),
+        first_query((tiles - 1 - place.tile) * Config::kQueries),  // the last sees most where causal
+        rows(min(Config::kQueries, l.queries - first_query)) {
+    const Span seen = keys_seen(l, first_query, first_query + rows - 1);
+    const bool any = rows > 0 && seen.end > seen.first;
+    first = any ? seen.first / Config::kKeys : 0;
+    end = any ? (seen.end + Config::kKeys - 1) / Config::kKeys : 0;
+  }
+};
+
+/// What one thread does for the others: it fetches.
+template <class Config, AttentionMode kMode>
+__device__ inline void fetch_forward(const FlashForwardTask& task, const FlashForwardShared<Config>& shared) {
+  const AttentionProblem& p = task.base.problem;
+  prefetch(task.q);
+  prefetch(task.k);
+  prefetch(task.v);
+  const std::uint64_t keep = keep_in_cache();
+  const std::uint64_t pass = pass_through_cache();
+  RingPlace<1> queries;
+  RingPlace<Config::kStages> keys;
+  RingPlace<Config::kStages> values;
+  const bool together = p.query_starts != nullptr;
+  for (int round = 0, item; (item = item_of_round(round)) < task.order.items(); ++round) {
+    const BlockOrder::Place place = task.order.place(static_cast<unsigned>(item));
+    const auto& l = lengths_of<kMode>(p, place.head / p.heads);
+    const FlashForwardWork<Config> work(place, task.order.tiles, p, l);
+    if (work.end <= work.first) continue;
+    const int batch = together ? 0 : work.b;
+    const int key_head = work.h / p.group;
+    const auto fetch_keys = [&](int tile) {
+      await(shared.keys_read(keys.slot()), keys.parity() ^ 1);
+      arrive_expecting(shared.keys_there(keys.slot()), Config::kKeyBytes);
+#pragma unroll
+      for (int panel = 0; panel < Config::kPanels; ++panel) {
+        copy_box(shared.keys(keys.slot()) + panel * Config::kKeyPanel, task.k, shared.keys_there(keys.slot()),
+                 panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, keep);
+      }
+      keys.advance();
+    };
+    const auto fetch_values = [&](int tile) {
+      await(shared.values_read(values.slot()), values.parity() ^ 1);
+      arrive_expecting(shared.values_there(values.slot()), Config::kKeyBytes);
+#pragma unroll
+      for (int panel = 0; panel < Config::kPanels; ++panel) {
+        copy_box(shared.values(values.slot()) + panel * Config::kKeyPanel, task.v, shared.values_there(values.slot()),
+                 panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, keep);
+      }
+      values.advance();
+    };
+    fetch_keys(work.end - 1);
+    await(shared.queries_read(), queries.parity() ^ 1);
+    arrive_expecting(shared.queries_there(), Config::kQueryBytes);
+#pragma unroll
+    for (int panel = 0; panel < Config::kPanels; ++panel) {
+      copy_box(shared.queries() + panel * Config::kQueryPanel, task.q, shared.queries_there(), panel * 64,
+               l.query_start + work.first_query, work.h, batch, pass);
+    }
+    queries.advance();
+    for (int tile = work.end - 2; tile >= work.first; --tile) {
+      fetch_keys(tile);
+      fetch_values(tile + 1);
+    }
+    fetch_values(work.first);
+  }
+}
+
+/// Maximum (of raw scores; in general, of exponents of two) and sum of the two rows of a lane, g and g + 8.
+struct FlashRowState {
+  float max[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0, 0};     // of this lane's columns only
+  float factor[2] = {1, 1};  // by which the output has still to be multiplied
+  bool outgrown = false;     // the same for a warp: whether some factor is not 1
+};
+
+/// Replaces scores by exp(score - state.max). The maximum follows only when one of the warp's rows has outgrown it by
+/// more than 2^kSlack: it cancels out of the result.
+template <int kN>
+__device__ inline void flash_softmax(float (&s)[1][kN][4], FlashRowState& state, float scale_log2) {
+  constexpr float kSlack = 8;
+  float largest[2];
+  bool outgrown = false;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float x[4] = {state.max[half], -INFINITY, -INFINITY, -INFINITY};
+#pragma unroll
+    for (int n = 0; n < kN; ++n) x[n % 4] = fmaxf(x[n % 4], fmaxf(s[0][n][2 * half], s[0][n][2 * half + 1]));
+    float y = fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+    y = fmaxf(y, __shfl_xor_sync(0xffffffffU, y, 1));
+    y = fmaxf(y, __shfl_xor_sync(0xffffffffU, y, 2));
+    largest[half] = y;
+    outgrown = outgrown || (y - state.max[half]) * scale_log2 > kSlack;
+  }
+  state.outgrown = __any_sync(0xffffffffU, outgrown) != 0;
+  if (state.outgrown) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      // A row that has seen nothing yet has nothing to rescale; -inf minus -inf must not get there.
+      const float y = largest[half];
+      state.factor[half] = y == -INFINITY ? 1.0F : fast_exp2((state.max[half] - y) * scale_log2);
+      state.max[half] = y;
+      state.sum[half] *= state.factor[half];
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float shift = state.max[half] == -INFINITY ? 0.0F : state.max[half] * scale_log2;
+    float sum[2] = {0, 0};
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int e = 2 * half; e < 2 * half + 2; ++e) s[0][n][e] = fast_exp2(fmaf(s[0][n][e], scale_log2, -shift));
+      sum[n % 2] += s[0][n][2 * half] + s[0][n][2 * half + 1];
+    }
+    state.sum[half] += sum[0] + sum[1];
+  }
+}
+
+/// A warpgroup's part of a tile: normalises and stores; rows that are not finite once more, plainly.
+template <class T, class Config, AttentionMode kMode, int kO>
+__device__ inline void store_forward(const FlashForwardTask& task, int item, char* staging, int group,
+                                     float (&o)[1][kO][4], const FlashRowState& state) {
+  const AttentionForwardTask& base = task.base;
+  const AttentionProblem& p = base.problem;
+  // Computed again, so that nothing of it waits in registers while the loop over the keys runs.
+  const BlockOrder::Place place = task.order.place(static_cast<unsigned>(item));
+  const auto& l = lengths_of<kMode>(p, place.head / p.heads);
+  const FlashForwardWork<Config> work(place, task.order.tiles, p, l);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp_row = group * 64 + static_cast<int>(threadIdx.x) % 128 / kWarp * 16;
+  float* const lse = base.lse + work.b * p.lse_batch + work.h * p.lse_head + l.query_start + work.first_query;
+  const float unit = kMode == AttentionMode::general ? 0.6931471805599453F : p.scale;  // of state.max
+  float factors[1][2];
+  bool again = false;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float sum = state.sum[half];
+    sum += __shfl_xor_sync(0xffffffffU, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffU, sum, 2);
+    factors[0][half] = sum == 0 ? 0.0F : p.keep_scale / sum;
+    const int row = warp_row + half * 8 + lane / 4;
+    if (lane % 4 == 0 && row < work.rows) {
+      lse[row] = sum == 0 ? -INFINITY : state.max[half] * unit + logf(sum);
+    }
+    // A sum that is NaN has seen it in a score of its own: all of the row is NaN, rightly.
+    float check = 0;
+#pragma unroll
+    for (int n = 0; n < kO; ++n) check = fmaf(o[0][n][2 * half], 0.0F, fmaf(o[0][n][2 * half + 1], 0.0F, check));
+    again = again || (check != check && sum == sum);
+  }
+  using Tile = typename Config::OutTile;
+  T* const out = const_cast<T*>(queries_of<T>(base.out, l, work.b, work.h)) +
+                 static_cast<std::int64_t>(work.first_query) * base.out.row;
+  __syncwarp();
+  stage<T, Tile>(staging, warp_row, o, factors);
+  __syncwarp();
+  store_rows<T, Tile, 16>(staging, warp_row, out, base.out, work.rows, p.value_depth);
+  if (!__any_sync(0xffffffffU, again)) return;
+  __syncwarp();
+  const Sequence sequence(p, work.b);
+#pragma unroll 1
+  for (int row = warp_row; row < min(warp_row + 16, work.rows); ++row) {
+    PlainRow<T>(base, sequence, work.b, work.h, work.first_query + row).store(lse + row);
+  }
+}
+
+/// What a warpgroup that multiplies does.
+template <class T, int kWidth, class Config, AttentionMode kMode>
+__device__ inline void attend(const FlashForwardTask& task, const FlashForwardShared<Config>& shared, int group) {
+  constexpr bool kGeneral = kMode == AttentionMode::general;
+  constexpr int kN = Config::kKeys / 8;
+  constexpr int kO = kWidth / 8;
+  const AttentionProblem& p = task.base.problem;
+  const int thread = static_cast<int>(threadIdx.x) % 128;
+  const int lane = thread % kWarp;
+  const int warp_row = group * 64 + thread / kWarp * 16;
+  const bool speaks = thread == 0;
+  RingPlace<1> queries;
+  RingPlace<Config::kStages> keys;
+  RingPlace<Config::kStages> values;
+  const auto release_keys = [&] {
+    if (speaks) arrive(shared.keys_read(keys.slot()));
+    keys.advance();
+  };
+  const auto release_values = [&] {
+    if (speaks) arrive(shared.values_read(values.slot()));
+    values.advance();
+  };
+
+#pragma unroll 1
+  for (int round = 0, item; (item = item_of_round(round)) < task.order.items(); ++round) {
+    const BlockOrder::Place place = task.order.place(static_cast<unsigned>(item));
+    const auto& l = lengths_of<kMode>(p, place.head / p.heads);
+    const FlashForwardWork<Config> work(place, task.order.tiles, p, l);
+    float o[1][kO][4];
+    FlashRowState state;
+#pragma unroll
+    for (int n = 0; n < kO; ++n) o[0][n][0] = o[0][n][1] = o[0][n][2] = o[0][n][3] = 0;
+
+    // Of the tile's keys, those that this warpgroup sees.
+    const int group_query = work.first_query + group * 64;
+    const Span seen = keys_seen(l, group_query, min(group_query + 63, l.queries - 1));
+    const bool any = work.end > work.first && group_query < l.queries && seen.end > seen.first;
+    const int first = any ? seen.first / Config::kKeys : work.first;
+    const int end = any ? (seen.end + Config::kKeys - 1) / Config::kKeys : work.first;
+    const auto pass_tiles = [&](int from, int to) {
+      for (int tile = from; tile < to; ++tile) {
+        await(shared.keys_there(keys.slot()), keys.parity());
+        release_keys();
+        await(shared.values_there(values.slot()), values.parity());
+        release_values();
+      }
+    };
+    const int warp_query = work.first_query + warp_row;
+    const float slope2 = kGeneral ? slope_of(p, work.b, work.h) : 0.0F;
+
+    float s[1][kN][4];
+    std::uint32_t packed[kN / 2][4];
+    const auto start_scores = [&] {
+      const std::uint32_t q = shared.queries() + group * 64 * kPanelPitch;
+      const std::uint32_t k = shared.keys(keys.slot());
+#pragma unroll
+      for (int step = 0; step < kWidth / 16; ++step) {
+        multiply<T, Lies::by_rows, Lies::by_rows>(
+            s[0], rows_operand(q + step / 4 * Config::kQueryPanel + step % 4 * 32),
+            rows_operand(k + step / 4 * Config::kKeyPanel + step % 4 * 32), step > 0);
+      }
+      commit_products();
+    };
+    const auto start_output = [&] {
+      const std::uint32_t v = shared.values(values.slot());
+#pragma unroll
+      for (int step = 0; step < kN / 2; ++step) {
+        multiply<T, Lies::by_columns>(o[0], packed[step],
+                                      columns_operand(v + step * 16 * kPanelPitch, Config::kKeyPanel), true);
+      }
+      commit_products();
+    };
+    const auto exponentials = [&](int tile) {
+      const int first_key = tile * Config::kKeys;
+      const int query = warp_query + lane / 4;
+      const int key = first_key + lane % 4 * 2;
+      if constexpr (kGeneral) bias_scores<false>(s, p, l, slope2, work.b, work.h, query, key);
+      if (needs_mask(l, group_query, 64, first_key, Config::kKeys)) mask_scores(s, l, query, key);
+      flash_softmax(s, state, kGeneral ? 1.0F : p.scale_log2);
+      if (kMode == AttentionMode::drops || (kGeneral && p.drops)) {
+        drop_scores(s, p, work.b, work.h, warp_query, first_key, lane);
+      }
+    };
+
+    if (work.end > work.first) {
+      await(shared.queries_there(), queries.parity());
+      pass_tiles(end, work.end);
+      if (end > first) {
+        await(shared.keys_there(keys.slot()), keys.parity());
+        begin_products();
+        start_scores();
+        await_products<0>();
+        pin(s[0]);
+        release_keys();
+        exponentials(end - 1);
+        pack_scores<T>(packed, s);
+#pragma unroll 1
+        for (int tile = end - 2; tile >= first; --tile) {
+          await(shared.keys_there(keys.slot()), keys.parity());
+          pin(s[0]);
+          pin(packed);
+          pin(o[0]);
+          begin_products();
+          start_scores();
+          await(shared.values_there(values.slot()), values.parity());
+          begin_products();
+          start_output();
+          await_products<1>();
+          pin(s[0]);
+          release_keys();
+          exponentials(tile);
+          await_products<0>();
+          pin(o[0]);
+          pin(packed);
+          release_values();
+          if (state.outgrown) {
+#pragma unroll
+            for (int n = 0; n < kO; ++n) {
+#pragma unroll
+              for (int e = 0; e < 4; ++e) o[0][n][e] *= state.factor[e / 2];
+            }
+          }
+          pack_scores<T>(packed, s);
+        }
+      }
+      if (speaks) arrive(shared.queries_read());
+      queries.advance();
+      if (end > first) {
+        await(shared.values_there(values.slot()), values.parity());
+        pin(packed);
+        pin(o[0]);
+        begin_products();
+        start_output();
+        await_products<0>();
+        pin(o[0]);
+        release_values();
+      }
+      pass_tiles(work.first, first);
+    }
+    store_forward<T, Config, kMode>(task, item_of_round(static_cast<int>(kept_apart(static_cast<unsigned>(round)))),
+                                    shared.out(), group, o, state);
+  }
+}
+
+template <class T, int kWidth, AttentionMode kMode>
+__global__ void __launch_bounds__(FlashForwardTile<kWidth, kMode>::kThreads, 1)
+    flash_forward_kernel(const __grid_constant__ FlashForwardTask task) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  using Config = FlashForwardTile<kWidth, kMode>;
+  extern __shared__ char dynamic[];
+  const FlashForwardShared<Config> shared(dynamic);
+  if (threadIdx.x == 0) shared.init();
+  __syncthreads();
+  const int group = static_cast<int>(threadIdx.x) / 128;
+  if (group == 0) {
+    shrink_registers<Config::kFetchRegisters>();
+    if (threadIdx.x == 0) fetch_forward<Config, kMode>(task, shared);
+  } else {
+    grow_registers<Config::kRegisters>();
+    attend<T, kWidth, Config, kMode>(task, shared, group - 1);
+  }
+#else
+  __trap();  // chosen on Hopper alone
+#endif
+}
+
+template <class T, int kWidth>
+void run_flash_forward(const AttentionForwardTask& base, const Stream& stream) {
+  const AttentionProblem& p = base.problem;
+  const auto run = [&]<AttentionMode kMode>() {
+    using Config = FlashForwardTile<kWidth, kMode>;
+    const int tiles = static_cast<int>(ceil_div(p.queries, Config::kQueries));
+    const int heads = p.batch * p.heads;
+    const std::int64_t bytes = std::int64_t{2} * p.keys * (p.depth + p.value_depth);
+    const FlashForwardTask task{.base = base,
+                                .q = map_queries(p, p.q, p.depth, Config::kQueries),
+                                .k = map_keys(p, p.k, p.depth, Config::kKeys),
+                                .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
+                                .order = block_order(tiles, heads, bytes / p.group)};
+    launch("attention", flash_forward_kernel<T, kWidth, kMode>,
+           {.grid = dim3(static_cast<unsigned>(std::min(tiles * heads, multiprocessors(stream)))),
+            .block = dim3(Config::kThreads),
+            .shared_bytes = Config::kSharedBytes},
+           stream, task);
+  };
+  if (p.mode() == AttentionMode::plain) return run.template operator()<AttentionMode::plain>();
+  if (p.mode() == AttentionMode::drops) return run.template operator()<AttentionMode::drops>();
+  run.template operator()<AttentionMode::general>();
+}
+
+}  // namespace trinix::cuda

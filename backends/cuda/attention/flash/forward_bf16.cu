@@ -1,0 +1,9 @@
+#include <trinix/backends/cuda/attention/flash/forward.cuh>
+
+namespace trinix::cuda {
+
+template void run_flash_forward<bfloat16, 64>(const AttentionForwardTask&, const Stream&);
+template void run_flash_forward<bfloat16, 96>(const AttentionForwardTask&, const Stream&);
+template void run_flash_forward<bfloat16, 128>(const AttentionForwardTask&, const Stream&);
+
+}  // namespace trinix::cuda
