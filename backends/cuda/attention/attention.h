@@ -21,10 +21,11 @@
 
 namespace trinix::cuda {
 
-/// What a kernel is compiled for. `plain` and `drops` know causal and window; `general` looks at run time whether there
-/// are slopes, a mask, lengths of their own, values of another depth or dropout, and takes a scale of any sign. Heads
-/// of more than 128 columns have `general` alone.
-enum class AttentionMode : std::uint8_t { plain, drops, general };
+/// What a kernel is compiled for. All know causal and window; `drops` has dropout and `slopes` has slopes beside them;
+/// `general` looks at run time whether there are slopes, a mask, lengths of their own, values of another depth or
+/// dropout, and takes a scale of any sign. The kernels for all cards have no `slopes`, and heads of more than 128
+/// columns `general` alone.
+enum class AttentionMode : std::uint8_t { plain, drops, slopes, general };
 
 /// A (batch, length, heads, depth) operand: its strides in elements.
 struct HeadsView {

@@ -60,8 +60,8 @@ __device__ inline void mask_transposed(float (&s)[kM][kN][4], const Lengths& l, 
 
 /// s = s scale log2(e) - slope2 |query + keys - queries - key|. Where a tile lies on one side of the diagonal, or what
 /// lies beyond it is hidden, the distance needs no absolute value and costs one addition per score.
-template <bool kTransposed, int kM, int kN>
-__device__ inline void add_slope(float (&s)[kM][kN][4], const AttentionProblem& p, const Sequence& l, float slope2,
+template <bool kTransposed, int kM, int kN, class Lengths>
+__device__ inline void add_slope(float (&s)[kM][kN][4], const AttentionProblem& p, const Lengths& l, float slope2,
                                  int query, int key) {
   constexpr int kRows = 16 * kM - 8;  // from the first to the last of a lane
   constexpr int kColumns = 8 * kN - 7;
@@ -121,8 +121,8 @@ __device__ inline float masked(float score, M mask) {
 }
 
 /// Adds the mask of head h in batch b, of element type M. What lies beyond the lengths is left alone.
-template <class M, bool kTransposed, int kM, int kN>
-__device__ inline void add_mask(float (&s)[kM][kN][4], const MaskView& mask, const Sequence& l, int b, int h, int query,
+template <class M, bool kTransposed, int kM, int kN, class Lengths>
+__device__ inline void add_mask(float (&s)[kM][kN][4], const MaskView& mask, const Lengths& l, int b, int h, int query,
                                 int key) {
   const M* const base =
       static_cast<const M*>(mask.data) + b * mask.batch + h * mask.head + query * mask.row + key * mask.key;
@@ -165,8 +165,8 @@ __device__ inline float slope_of(const AttentionProblem& p, int b, int h) {
 }
 
 /// From raw scores to exponents of two: scale, slope and mask.
-template <bool kTransposed, int kM, int kN>
-__device__ inline void bias_scores(float (&s)[kM][kN][4], const AttentionProblem& p, const Sequence& l, float slope2,
+template <bool kTransposed, int kM, int kN, class Lengths>
+__device__ inline void bias_scores(float (&s)[kM][kN][4], const AttentionProblem& p, const Lengths& l, float slope2,
                                    int b, int h, int query, int key) {
   if (p.alibi != nullptr) {
     add_slope<kTransposed>(s, p, l, slope2, query, key);
@@ -202,21 +202,43 @@ __device__ inline std::uint32_t kept_by_query(const DropRule& rule, std::uint64_
   return (bits >> (2 * odd) & 3U) | (bits >> (4 + 2 * odd) & 3U) << 2;
 }
 
-/// Sets those of a tile's probabilities to 0 that are dropped. `query` and `key` are the tile's first.
+/// Which of a tile's probabilities stay: bit 4 n + e of the 32 at kept[m][n / 8] for element e of block (m, n). `query`
+/// and `key` are the tile's first.
 template <int kM, int kN>
-__device__ inline void drop_scores(float (&s)[kM][kN][4], const AttentionProblem& p, int b, int h, int query, int key,
-                                   int lane) {
+__device__ inline void draw_kept(std::uint32_t (&kept)[kM][(kN + 7) / 8], const AttentionProblem& p, int b, int h,
+                                 int query, int key, int lane) {
   const DropRule rule(p);
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
     const std::uint64_t row = rule.row(p, b, h, query + m * 16 + lane / 4 + 8 * (lane & 1));
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
-      const std::uint32_t kept = kept_by_query(rule, row, key / 4 + 2 * n + lane % 4 / 2, lane);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[m][n][e] = (kept >> e & 1U) != 0 ? s[m][n][e] : 0.0F;
+      const std::uint32_t bits = kept_by_query(rule, row, key / 4 + 2 * n + lane % 4 / 2, lane) << (4 * n % 32);
+      kept[m][n / 8] = n % 8 == 0 ? bits : kept[m][n / 8] | bits;
     }
   }
+}
+
+/// Sets those of a tile's probabilities to 0 that are dropped.
+template <int kM, int kN>
+__device__ inline void drop_scores(float (&s)[kM][kN][4], const std::uint32_t (&kept)[kM][(kN + 7) / 8]) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[m][n][e] = (kept[m][n / 8] >> (4 * n % 32 + e) & 1U) != 0 ? s[m][n][e] : 0.0F;
+    }
+  }
+}
+
+/// Both at once, where nothing is gained by drawing early.
+template <int kM, int kN>
+__device__ inline void drop_scores(float (&s)[kM][kN][4], const AttentionProblem& p, int b, int h, int query, int key,
+                                   int lane) {
+  std::uint32_t kept[kM][(kN + 7) / 8];
+  draw_kept<kM, kN>(kept, p, b, h, query, key, lane);
+  drop_scores(s, kept);
 }
 
 /// The same for a block of (key, query).

@@ -48,6 +48,10 @@ __device__ inline void await_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroups) : "memory");
 }
 
+/// Which warpgroup of the block this is, in a form that the compiler knows to be the same for all of a warp: addresses of
+/// operands are then computed once per warp.
+__device__ inline int warpgroup_index() { return __shfl_sync(0xffffffffU, static_cast<int>(threadIdx.x) / 128, 0); }
+
 /// Keeps the compiler from moving uses of registers across this place: to stand after the wait for the product that
 /// writes them, and before one that does.
 template <int kN>
@@ -90,6 +94,9 @@ enum class Lies : int { by_rows = 0, by_columns = 1 };
 // The operands of an instruction cannot be made by a template: one function per width, from these lists.
 #define TRINIX_D4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define TRINIX_D16(i) TRINIX_D4(i), TRINIX_D4(i + 1), TRINIX_D4(i + 2), TRINIX_D4(i + 3)
+#define TRINIX_REGISTERS_16  \
+  "%0,%1,%2,%3,%4,%5,%6,%7," \
+  "%8,%9,%10,%11,%12,%13,%14,%15"
 #define TRINIX_REGISTERS_32          \
   "%0,%1,%2,%3,%4,%5,%6,%7,"         \
   "%8,%9,%10,%11,%12,%13,%14,%15,"   \
@@ -113,6 +120,25 @@ enum class Lies : int { by_rows = 0, by_columns = 1 };
   "%56,%57,%58,%59,%60,%61,%62,%63"
 
 /// Starts d += A B, or d = A B unless `accumulate`, for one step of 16; A and B in shared memory.
+template <class T, Lies kA, Lies kB>
+__device__ inline void multiply(float (&d)[4][4], std::uint64_t a, std::uint64_t b, bool accumulate) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" TRINIX_REGISTERS_16
+        "}, %16, %17, p, 1, 1, %19, %20;\n}"
+        : TRINIX_D16(0)
+        : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(kA)), "n"(static_cast<int>(kB)));
+  } else {
+    static_assert(std::is_same_v<T, float16>);
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {" TRINIX_REGISTERS_16 "}, %16, %17, p, 1, 1, %19, %20;\n}"
+        : TRINIX_D16(0)
+        : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(kA)), "n"(static_cast<int>(kB)));
+  }
+}
+
 template <class T, Lies kA, Lies kB>
 __device__ inline void multiply(float (&d)[8][4], std::uint64_t a, std::uint64_t b, bool accumulate) {
   if constexpr (std::is_same_v<T, bfloat16>) {
@@ -239,6 +265,7 @@ __device__ inline void multiply(float (&d)[16][4], const std::uint32_t (&a)[4], 
 
 #undef TRINIX_D4
 #undef TRINIX_D16
+#undef TRINIX_REGISTERS_16
 #undef TRINIX_REGISTERS_32
 #undef TRINIX_REGISTERS_48
 #undef TRINIX_REGISTERS_64

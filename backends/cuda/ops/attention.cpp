@@ -186,7 +186,7 @@ void backward_by(const Attention::Backward& args, bool flash, const Stream& stre
   const int width = attention_width(std::max(p.depth, p.value_depth));
   const bool small = takes_small(stream.device, width);
   flash = flash && flash_has_backward(p) && keys_wanted && !is_deterministic();
-  const int sum_width = flash ? flash_sum_width(p.depth) : width;
+  const int sum_width = flash ? flash_sum_width(std::max(p.depth, p.value_depth)) : width;
   // With the note of what is not finite behind the sums, so that both are zeroed at once.
   const std::size_t sum_bytes = sums ? static_cast<std::size_t>(rows) * sum_width * sizeof(float) : 0;
   const std::size_t zeroed = sum_bytes + (flash ? sizeof(int) : 0);
@@ -291,9 +291,9 @@ AttentionProblem::AttentionProblem(const Attention::Inputs& in)
 }
 
 AttentionMode AttentionProblem::mode() const {
-  const bool bare = alibi == nullptr && mask.data == nullptr && query_starts == nullptr;
-  if (!bare || value_depth != depth || !(scale > 0)) return AttentionMode::general;
-  return drops ? AttentionMode::drops : AttentionMode::plain;
+  const bool bare = mask.data == nullptr && query_starts == nullptr;
+  if (!bare || value_depth != depth || !(scale > 0) || (drops && alibi != nullptr)) return AttentionMode::general;
+  return drops ? AttentionMode::drops : alibi != nullptr ? AttentionMode::slopes : AttentionMode::plain;
 }
 
 void register_attention() {

@@ -23,13 +23,16 @@
 
 namespace trinix::cuda {
 
-template <int kWidth>
+template <int kWidth, AttentionMode kMode>
 struct FlashBackwardTile {
+  static constexpr bool kGeneral = kMode == AttentionMode::general;
+  static constexpr bool kDrops = kMode == AttentionMode::drops;
+  static constexpr bool kSlopes = kMode == AttentionMode::slopes;
   static constexpr int kThreads = 3 * 128;
   static constexpr int kFetchRegisters = 24;
   static constexpr int kRegisters = 240;
   static constexpr int kKeys = 128;
-  static constexpr int kQueries = kWidth == 64 ? 128 : 64;
+  static constexpr int kQueries = kWidth == 64 && kMode == AttentionMode::plain ? 128 : 64;  // options take registers
   static constexpr int kStages = 2;
   static constexpr int kPanels = (kWidth + 63) / 64;
   static constexpr int kKeyPanel = kKeys * kPanelPitch;  // bytes
@@ -45,9 +48,11 @@ struct FlashBackwardTile {
   static constexpr int kBarrierOffset = kRowsOffset + 2 * kStages * kRowBytes;
   static constexpr int kSharedBytes = 1024 + kBarrierOffset + kBarriers * kBarrierBytes + 16;
   static_assert(kSharedBytes <= 227 * 1024);
-  // dQ of a tile: each warpgroup has 64 rows of 64 columns, in the order of its registers.
-  static constexpr int kSumFloats = 2 * 64 * 64;
-  static_assert(kQueries * kPanels == 128);
+  // dQ of a tile: each warpgroup has 64 rows of kSumColumns columns, in the order of its registers.
+  static constexpr bool kSplitsQueries = kQueries == 128;
+  static constexpr int kSumColumns = kSplitsQueries ? 64 * kPanels : 32 * kPanels;
+  static constexpr int kSumFloats = kQueries * 64 * kPanels;
+  static_assert(!kSplitsQueries || kPanels == 1);
 };
 
 struct FlashBackwardTask {
@@ -215,8 +220,8 @@ __device__ inline void make_panels_finite(std::uint32_t tile, std::uint32_t note
 
 /// What a warpgroup that multiplies does.
 template <class T, int kWidth, class Config>
-__device__ inline void differentiate(const FlashBackwardTask& task, const FlashBackwardShared<Config>& shared,
-                                     int group) {
+__device__ __forceinline__ void differentiate(const FlashBackwardTask& task, const FlashBackwardShared<Config>& shared,
+                                              int group) {
   constexpr int kN = Config::kQueries / 8;
   constexpr int kO = kWidth / 8;
   const AttentionProblem& p = task.base.problem;
@@ -277,36 +282,78 @@ __device__ inline void differentiate(const FlashBackwardTask& task, const FlashB
       begin_products();
       start_transposed(s[0], shared.keys(), shared.queries(slot));
       start_transposed(ds[0], shared.values(), shared.gradients(slot));
-      await_products<1>();
-      pin(s[0]);
       const int lane = static_cast<int>(threadIdx.x) % kWarp;
       const int query = tile * Config::kQueries;
+      const bool drops = Config::kDrops || (Config::kGeneral && p.drops);
+      std::uint32_t kept = 0;  // bit 4 n + e: element e of block n stays
+      if (drops) {
+        const DropRule rule(p);
+        std::uint64_t row = rule.row(p, work.b, h, query);
+#pragma unroll
+        for (int n = 0; n < kN; ++n, row += 8 * rule.blocks_per_row) {
+          kept |= kept_by_key(rule, row, work.first_key + warp_row, lane) << (4 * n % 32);
+        }
+      }
+      await_products<1>();
+      pin(s[0]);
       const auto* const rows = static_cast<const float2*>(__cvta_shared_to_generic(shared.lse2(slot))) + lane % 4;
       constexpr int kDelta = Config::kStages * Config::kRowBytes / 8;  // from lse2 to delta
+      const int query_of_lane = query + lane % 4 * 2;
+      const int key_of_lane = work.first_key + warp_row + lane / 4;
+      std::uint32_t hidden = 0;  // by the mask, while the row's lse is NaN: the exponential would be NaN as well
+      if constexpr (Config::kGeneral) {
+        static_assert(kN * 4 <= 32);
+        bias_scores<true>(s, p, p, slope_of(p, work.b, h), work.b, h, query_of_lane, key_of_lane);
+        if (careful) {
+#pragma unroll
+          for (int i = 0; i < kN * 4; ++i) hidden |= (s[0][i / 4][i % 4] == -INFINITY ? 1U : 0U) << i;
+        }
+      }
+      if constexpr (Config::kSlopes) {
+        add_slope<true>(s, p, p, slope_of(p, work.b, h), query_of_lane, key_of_lane);
+      }
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
         const float2 lse2 = rows[4 * n];
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          s[0][n][e] = fast_exp2(fmaf(s[0][n][e], p.scale_log2, e % 2 == 0 ? -lse2.x : -lse2.y));
+          s[0][n][e] = fast_exp2(fmaf(s[0][n][e], Config::kGeneral || Config::kSlopes ? 1.0F : p.scale_log2,
+                                      e % 2 == 0 ? -lse2.x : -lse2.y));
         }
       }
-      if (needs_mask(p, query, Config::kQueries, group_key, 64)) {
-        mask_transposed(s, p, query + lane % 4 * 2, work.first_key + warp_row + lane / 4);
+      if (Config::kGeneral && hidden != 0) {
+#pragma unroll
+        for (int i = 0; i < kN * 4; ++i) s[0][i / 4][i % 4] = (hidden >> i & 1U) != 0 ? 0.0F : s[0][i / 4][i % 4];
       }
+      if (needs_mask(p, query, Config::kQueries, group_key, 64)) mask_transposed(s, p, query_of_lane, key_of_lane);
       await_products<0>();
       pin(ds[0]);
-#pragma unroll
-      for (int n = 0; n < kN; ++n) {
-        const float2 delta = rows[4 * n + kDelta];
-#pragma unroll
-        for (int e = 0; e < 4; ++e) ds[0][n][e] = s[0][n][e] * (ds[0][n][e] - (e % 2 == 0 ? delta.x : delta.y));
-      }
-      if (careful) {
+      if (drops) {
 #pragma unroll
         for (int n = 0; n < kN; ++n) {
+          const float2 delta = rows[4 * n + kDelta];
 #pragma unroll
-          for (int e = 0; e < 4; ++e) ds[0][n][e] = s[0][n][e] == 0 ? 0.0F : ds[0][n][e];
+          for (int e = 0; e < 4; ++e) {
+            const bool keep = (kept >> (4 * n % 32 + e) & 1U) != 0;
+            const float dp = keep ? ds[0][n][e] * p.keep_scale : 0.0F;
+            const float gradient = s[0][n][e] * (dp - (e % 2 == 0 ? delta.x : delta.y));
+            ds[0][n][e] = careful && s[0][n][e] == 0 ? 0.0F : gradient;
+            s[0][n][e] = keep ? s[0][n][e] : 0.0F;
+          }
+        }
+      } else {
+#pragma unroll
+        for (int n = 0; n < kN; ++n) {
+          const float2 delta = rows[4 * n + kDelta];
+#pragma unroll
+          for (int e = 0; e < 4; ++e) ds[0][n][e] = s[0][n][e] * (ds[0][n][e] - (e % 2 == 0 ? delta.x : delta.y));
+        }
+        if (careful) {
+#pragma unroll
+          for (int n = 0; n < kN; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) ds[0][n][e] = s[0][n][e] == 0 ? 0.0F : ds[0][n][e];
+          }
         }
       }
       std::uint32_t pt[kN / 2][4];
@@ -315,11 +362,12 @@ __device__ inline void differentiate(const FlashBackwardTask& task, const FlashB
       pack_scores<T>(dst, ds);
       const std::uint32_t scores = shared.scores(slot);
       {
-        const int row = warp_row + lane % 16;
+        const int storing = static_cast<int>(kept_apart(threadIdx.x)) % kWarp;
+        const int row = warp_row + storing % 16;
 #pragma unroll
         for (int step = 0; step < kN / 2; ++step) {
           store_matrices(
-              scores + step / 4 * Config::kScorePanel + SharedTile<64>::offset(row, step % 4 * 2 + lane / 16),
+              scores + step / 4 * Config::kScorePanel + SharedTile<64>::offset(row, step % 4 * 2 + storing / 16),
               dst[step]);
         }
       }
@@ -335,14 +383,15 @@ __device__ inline void differentiate(const FlashBackwardTask& task, const FlashB
       fence_shared_for_async();
       sync_groups();  // all of dS is there
 
-      float dq[8][4];
+      float dq[Config::kSumColumns / 8][4];
       pin(dst);
       pin(dk);
       begin_products();
       {
-        // 64 queries of all columns, or all queries of 64 columns.
-        const std::uint32_t a = scores + (Config::kPanels == 1 ? group * Config::kScorePanel : 0);
-        const std::uint32_t b = shared.keys() + (Config::kPanels == 1 ? 0 : group * Config::kKeyPanel);
+        // 64 queries of all columns, or all queries of half of the columns: a panel or half of one.
+        const std::uint32_t a = scores + (Config::kSplitsQueries ? group * Config::kScorePanel : 0);
+        const std::uint32_t b =
+            shared.keys() + (Config::kSplitsQueries ? 0 : group * (Config::kPanels == 1 ? 64 : Config::kKeyPanel));
 #pragma unroll
         for (int step = 0; step < Config::kKeys / 16; ++step) {
           multiply<T, Lies::by_columns, Lies::by_columns>(
@@ -366,7 +415,7 @@ __device__ inline void differentiate(const FlashBackwardTask& task, const FlashB
         float* const sum = task.base.dq_sum + ((work.b * p.heads + h) * tiles + tile) * Config::kSumFloats +
                            group * (Config::kSumFloats / 2) + threadIdx.x % 128 * 4;
 #pragma unroll
-        for (int n = 0; n < 8; ++n) add_global(sum + n * 512, dq[n]);
+        for (int n = 0; n < Config::kSumColumns / 8; ++n) add_global(sum + n * 512, dq[n]);
       }
       await_products<0>();
       pin(dk);
@@ -388,16 +437,16 @@ __device__ inline void differentiate(const FlashBackwardTask& task, const FlashB
   }
 }
 
-template <class T, int kWidth>
-__global__ void __launch_bounds__(FlashBackwardTile<kWidth>::kThreads, 1)
+template <class T, int kWidth, AttentionMode kMode>
+__global__ void __launch_bounds__(FlashBackwardTile<kWidth, kMode>::kThreads, 1)
     flash_backward_kernel(const __grid_constant__ FlashBackwardTask task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  using Config = FlashBackwardTile<kWidth>;
+  using Config = FlashBackwardTile<kWidth, kMode>;
   extern __shared__ char dynamic[];
   const FlashBackwardShared<Config> shared(dynamic);
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
-  const int group = static_cast<int>(threadIdx.x) / 128;
+  const int group = warpgroup_index();
   if (group == 0) {
     shrink_registers<Config::kFetchRegisters>();
     if (threadIdx.x == 0) fetch_backward<Config>(task, shared);
@@ -411,9 +460,8 @@ __global__ void __launch_bounds__(FlashBackwardTile<kWidth>::kThreads, 1)
 }
 
 /// dq = scale times the sum that the kernel above left: a block per tile of queries. Floor: one read of f32, one write.
-template <class T, int kWidth>
+template <class T, class Config>
 __global__ void __launch_bounds__(256) flash_finish_kernel(const __grid_constant__ AttentionBackwardTask task) {
-  using Config = FlashBackwardTile<kWidth>;
   using Panel = SharedTile<64>;
   __shared__ __align__(128) char shared[2 * 64 * kPanelPitch];
   const AttentionProblem& p = task.problem;
@@ -422,13 +470,14 @@ __global__ void __launch_bounds__(256) flash_finish_kernel(const __grid_constant
   const int tile = static_cast<int>(blockIdx.x) % tiles;
   const int group = static_cast<int>(threadIdx.x) / 128;
   const int thread = static_cast<int>(threadIdx.x) % 128;
-  const int first_query = tile * Config::kQueries + (Config::kPanels == 1 ? group * 64 : 0);
-  const int first_column = Config::kPanels == 1 ? 0 : group * 64;
+  const int first_query = tile * Config::kQueries + (Config::kSplitsQueries ? group * 64 : 0);
+  const int first_column = Config::kSplitsQueries ? 0 : group * Config::kSumColumns;
+  constexpr int kN = Config::kSumColumns / 8;
   const float* sum = task.dq_sum + static_cast<std::int64_t>(blockIdx.x) * Config::kSumFloats +
                      group * (Config::kSumFloats / 2) + thread * 4;
-  float dq[1][8][4];
+  float dq[1][kN][4];
 #pragma unroll
-  for (int n = 0; n < 8; ++n) {
+  for (int n = 0; n < kN; ++n) {
     const auto four = load_vector<4>(sum + n * 512);
 #pragma unroll
     for (int e = 0; e < 4; ++e) dq[0][n][e] = four.at[e];
@@ -440,31 +489,38 @@ __global__ void __launch_bounds__(256) flash_finish_kernel(const __grid_constant
   __syncwarp();
   T* const to = const_cast<T*>(head_of<T>(task.dq, head / p.heads, head % p.heads)) +
                 static_cast<std::int64_t>(first_query) * task.dq.row + first_column * task.dq.element;
-  store_rows<T, Panel, 16>(panel, warp_row, to, task.dq, p.queries - first_query, p.depth - first_column);
+  store_rows<T, Panel, 16>(panel, warp_row, to, task.dq, p.queries - first_query,
+                           min(p.depth - first_column, Config::kSumColumns));
 }
 
 template <class T, int kWidth>
 void run_flash_backward(const AttentionBackwardTask& base, const Stream& stream) {
-  using Config = FlashBackwardTile<kWidth>;
   const AttentionProblem& p = base.problem;
-  const int tiles = static_cast<int>(ceil_div(p.keys, Config::kKeys));
-  const int heads = p.batch * p.key_heads;
-  const std::int64_t bytes = std::int64_t{4} * p.queries * (p.depth + p.value_depth);
-  const FlashBackwardTask task{.base = base,
-                               .q = map_queries(p, p.q, p.depth, Config::kQueries),
-                               .dout = map_queries(p, base.dout, p.value_depth, Config::kQueries),
-                               .k = map_keys(p, p.k, p.depth, Config::kKeys),
-                               .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
-                               .order = block_order(tiles, heads, bytes * p.group)};
-  launch("attention", flash_backward_kernel<T, kWidth>,
-         {.grid = dim3(static_cast<unsigned>(std::min(tiles * heads, multiprocessors(stream)))),
-          .block = dim3(Config::kThreads),
-          .shared_bytes = Config::kSharedBytes},
-         stream, task);
-  if (base.dq_sum == nullptr) return;
-  const int query_tiles = base.padded_queries / Config::kQueries;
-  launch("attention", flash_finish_kernel<T, kWidth>,
-         {.grid = dim3(static_cast<unsigned>(query_tiles * p.batch * p.heads)), .block = dim3(256)}, stream, base);
+  const auto run = [&]<AttentionMode kMode>() {
+    using Config = FlashBackwardTile<kWidth, kMode>;
+    const int tiles = static_cast<int>(ceil_div(p.keys, Config::kKeys));
+    const int heads = p.batch * p.key_heads;
+    const std::int64_t bytes = std::int64_t{4} * p.queries * (p.depth + p.value_depth);
+    const FlashBackwardTask task{.base = base,
+                                 .q = map_queries(p, p.q, p.depth, Config::kQueries),
+                                 .dout = map_queries(p, base.dout, p.value_depth, Config::kQueries),
+                                 .k = map_keys(p, p.k, p.depth, Config::kKeys),
+                                 .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
+                                 .order = block_order(tiles, heads, bytes * p.group)};
+    launch("attention", flash_backward_kernel<T, kWidth, kMode>,
+           {.grid = dim3(static_cast<unsigned>(std::min(tiles * heads, multiprocessors(stream)))),
+            .block = dim3(Config::kThreads),
+            .shared_bytes = Config::kSharedBytes},
+           stream, task);
+    if (base.dq_sum == nullptr) return;
+    const int query_tiles = base.padded_queries / Config::kQueries;
+    launch("attention", flash_finish_kernel<T, Config>,
+           {.grid = dim3(static_cast<unsigned>(query_tiles * p.batch * p.heads)), .block = dim3(256)}, stream, base);
+  };
+  if (p.mode() == AttentionMode::plain) return run.template operator()<AttentionMode::plain>();
+  if (p.mode() == AttentionMode::drops) return run.template operator()<AttentionMode::drops>();
+  if (p.mode() == AttentionMode::slopes) return run.template operator()<AttentionMode::slopes>();
+  run.template operator()<AttentionMode::general>();
 }
 
 }  // namespace trinix::cuda

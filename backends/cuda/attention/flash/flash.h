@@ -16,8 +16,9 @@ inline constexpr std::int64_t kFlashDepth = 128;  ///< most columns of a head
 /// Columns of a head in what the backward adds dq up in.
 [[nodiscard]] constexpr int flash_sum_width(std::int64_t depth) { return depth <= 64 ? 64 : 128; }
 
-/// Whether the backward, too, has a kernel here; else that of the other family takes its place.
-[[nodiscard]] inline bool flash_has_backward(const AttentionProblem& p) { return p.mode() == AttentionMode::plain; }
+/// Whether the backward, too, has a kernel here; else that of the other family takes its place. Rows behind the end of
+/// one of several sequences belong to another one, whose NaN would get in.
+[[nodiscard]] inline bool flash_has_backward(const AttentionProblem& p) { return p.query_starts == nullptr; }
 
 // Each file forward_*.cu, backward_*.cu holds one element type.
 template <class T, int kWidth>

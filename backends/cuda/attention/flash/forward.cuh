@@ -29,13 +29,15 @@ namespace trinix::cuda {
 template <int kWidth, AttentionMode kMode>
 struct FlashForwardTile {
   static constexpr bool kPlain = kMode == AttentionMode::plain;
+  static constexpr bool kGeneral = kMode == AttentionMode::general;
+  static constexpr bool kSlopes = kMode == AttentionMode::slopes;
+  static constexpr bool kBiased = kGeneral || kSlopes;            // scores are exponents of two before the softmax
   static constexpr int kGroups = kWidth == 64 && kPlain ? 3 : 2;  // warpgroups that multiply
   static constexpr int kThreads = (kGroups + 1) * 128;
   static constexpr int kFetchRegisters = kGroups == 3 ? 32 : 40;
   static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
   static constexpr int kQueries = kGroups * 64;
-  static constexpr int kKeys =
-      kPlain || (kWidth == 64 && kMode == AttentionMode::drops) ? 128 : 64;  // options take registers
+  static constexpr int kKeys = kPlain || kSlopes || (kWidth == 64 && !kGeneral) ? 128 : 64;  // options take registers
   static constexpr int kStages = 256 / kKeys;
   static constexpr int kPanels = (kWidth + 63) / 64;
   static constexpr int kQueryPanel = kQueries * kPanelPitch;  // bytes
@@ -234,7 +236,7 @@ __device__ inline void store_forward(const FlashForwardTask& task, int item, cha
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp_row = group * 64 + static_cast<int>(threadIdx.x) % 128 / kWarp * 16;
   float* const lse = base.lse + work.b * p.lse_batch + work.h * p.lse_head + l.query_start + work.first_query;
-  const float unit = kMode == AttentionMode::general ? 0.6931471805599453F : p.scale;  // of state.max
+  const float unit = Config::kBiased ? 0.6931471805599453F : p.scale;  // of state.max
   float factors[1][2];
   bool again = false;
 #pragma unroll
@@ -317,7 +319,8 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       }
     };
     const int warp_query = work.first_query + warp_row;
-    const float slope2 = kGeneral ? slope_of(p, work.b, work.h) : 0.0F;
+    const float slope2 = Config::kBiased ? slope_of(p, work.b, work.h) : 0.0F;
+    const bool drops = kMode == AttentionMode::drops || (kGeneral && p.drops);
 
     float s[1][kN][4];
     std::uint32_t packed[kN / 2][4];
@@ -341,16 +344,20 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       }
       commit_products();
     };
+    // What does not need the scores is computed while they are under way.
+    std::uint32_t kept[1][(kN + 7) / 8];
+    const auto before_scores = [&](int tile) {
+      if (drops) draw_kept<1, kN>(kept, p, work.b, work.h, warp_query, tile * Config::kKeys, lane);
+    };
     const auto exponentials = [&](int tile) {
       const int first_key = tile * Config::kKeys;
       const int query = warp_query + lane / 4;
       const int key = first_key + lane % 4 * 2;
       if constexpr (kGeneral) bias_scores<false>(s, p, l, slope2, work.b, work.h, query, key);
+      if constexpr (Config::kSlopes) add_slope<false>(s, p, l, slope2, query, key);
       if (needs_mask(l, group_query, 64, first_key, Config::kKeys)) mask_scores(s, l, query, key);
-      flash_softmax(s, state, kGeneral ? 1.0F : p.scale_log2);
-      if (kMode == AttentionMode::drops || (kGeneral && p.drops)) {
-        drop_scores(s, p, work.b, work.h, warp_query, first_key, lane);
-      }
+      flash_softmax(s, state, Config::kBiased ? 1.0F : p.scale_log2);
+      if (drops) drop_scores(s, kept);
     };
 
     if (work.end > work.first) {
@@ -360,6 +367,7 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
         await(shared.keys_there(keys.slot()), keys.parity());
         begin_products();
         start_scores();
+        before_scores(end - 1);
         await_products<0>();
         pin(s[0]);
         release_keys();
@@ -376,6 +384,7 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
           await(shared.values_there(values.slot()), values.parity());
           begin_products();
           start_output();
+          before_scores(tile);
           await_products<1>();
           pin(s[0]);
           release_keys();
@@ -422,7 +431,7 @@ __global__ void __launch_bounds__(FlashForwardTile<kWidth, kMode>::kThreads, 1)
   const FlashForwardShared<Config> shared(dynamic);
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
-  const int group = static_cast<int>(threadIdx.x) / 128;
+  const int group = warpgroup_index();
   if (group == 0) {
     shrink_registers<Config::kFetchRegisters>();
     if (threadIdx.x == 0) fetch_forward<Config, kMode>(task, shared);
@@ -456,6 +465,7 @@ void run_flash_forward(const AttentionForwardTask& base, const Stream& stream) {
   };
   if (p.mode() == AttentionMode::plain) return run.template operator()<AttentionMode::plain>();
   if (p.mode() == AttentionMode::drops) return run.template operator()<AttentionMode::drops>();
+  if (p.mode() == AttentionMode::slopes) return run.template operator()<AttentionMode::slopes>();
   run.template operator()<AttentionMode::general>();
 }
 
