@@ -58,10 +58,10 @@ __global__ void __launch_bounds__(128)
   if (thread == 0) {
     arrive_expecting(there, L::kBytes);
     for (int i = 0; i < L::kAPanels; ++i) {
-      copy_box(a_tile + i * L::kAPanel, a_map, there, i * 64, 0, 0, 0, keep_in_cache());
+      copy_box(a_tile + i * L::kAPanel, a_map, there, i * 64, 0, 0, 0, kKeepInCache);
     }
     for (int i = 0; i < L::kBPanels; ++i) {
-      copy_box(b_tile + i * L::kBPanel, b_map, there, i * 64, 0, 0, 0, keep_in_cache());
+      copy_box(b_tile + i * L::kBPanel, b_map, there, i * 64, 0, 0, 0, kKeepInCache);
     }
   }
   await(there, 0);

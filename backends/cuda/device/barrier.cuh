@@ -63,13 +63,16 @@ __device__ inline void arrive_named(int name) {
 template <int kStages>
 class RingPlace {
  public:
-  [[nodiscard]] __device__ int slot() const { return static_cast<int>(count_ % kStages); }
-  [[nodiscard]] __device__ unsigned parity() const { return count_ / kStages % 2; }
+  __device__ explicit RingPlace(unsigned count = 0) : count_(count) {}
+
+  /// @param back so many fills before the next one
+  [[nodiscard]] __device__ int slot(unsigned back = 0) const { return static_cast<int>((count_ - back) % kStages); }
+  [[nodiscard]] __device__ unsigned parity(unsigned back = 0) const { return (count_ - back) / kStages % 2; }
   __device__ void advance() { ++count_; }
 
  private:
   static_assert((kStages & (kStages - 1)) == 0);
-  unsigned count_ = 0;
+  unsigned count_;
 };
 
 }  // namespace trinix::cuda

@@ -12,17 +12,11 @@
 
 namespace trinix::cuda {
 
-/// How long the L2 cache shall keep what a copy reads.
-__device__ inline std::uint64_t keep_in_cache() {
-  std::uint64_t policy;
-  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ inline std::uint64_t pass_through_cache() {
-  std::uint64_t policy;
-  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
+/// How long the L2 cache shall keep what a copy reads: what createpolicy.fractional makes of evict_last and evict_first
+/// for all of it, which is the same on every card and takes no registers this way (values as in CUTLASS,
+/// CacheHintSm90).
+inline constexpr std::uint64_t kKeepInCache = 0x14F0000000000000;
+inline constexpr std::uint64_t kPassThroughCache = 0x12F0000000000000;
 
 __device__ inline void prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

@@ -212,6 +212,7 @@ void backward_by(const Attention::Backward& args, bool flash, const Stream& stre
     flash_dispatch(p, args.in.q.dtype, [&]<class T, int kWidth>() {
       run_backward_rows<T>(task, stream);
       run_flash_backward<T, kWidth>(task, stream);
+      if (args.dmask.defined) mask_backward<T>(task, args.dmask, stream);
     });
     return;
   }

@@ -42,9 +42,10 @@ struct FlashBackwardTile {
   static constexpr int kRowBytes = kQueries * 4;           // of lse2 or delta
   static constexpr int kScorePanel = kKeys * kPanelPitch;  // 64 queries of dS^T
   static constexpr int kScoreBytes = kQueries / 64 * kScorePanel;
-  static constexpr int kBarriers = 2 + 4 * kStages;
+  static constexpr int kKeyStages = 2;  // so that the next tile is there when a block begins with it
+  static constexpr int kBarriers = 2 * kKeyStages + 4 * kStages;
   // Keys, values; rings of queries and of their gradients; dS^T twice; lse2 and delta; barriers; a note.
-  static constexpr int kRowsOffset = 2 * kKeyBytes + 2 * kStages * kQueryBytes + 2 * kScoreBytes;
+  static constexpr int kRowsOffset = 2 * kKeyStages * kKeyBytes + 2 * kStages * kQueryBytes + 2 * kScoreBytes;
   static constexpr int kBarrierOffset = kRowsOffset + 2 * kStages * kRowBytes;
   static constexpr int kSharedBytes = 1024 + kBarrierOffset + kBarriers * kBarrierBytes + 16;
   static_assert(kSharedBytes <= 227 * 1024);
@@ -68,10 +69,10 @@ struct FlashBackwardShared {
 
   __device__ explicit FlashBackwardShared(const char* dynamic) : base((shared_address(dynamic) + 1023) / 1024 * 1024) {}
 
-  [[nodiscard]] __device__ std::uint32_t keys() const { return base; }
-  [[nodiscard]] __device__ std::uint32_t values() const { return base + Config::kKeyBytes; }
+  [[nodiscard]] __device__ std::uint32_t keys(int slot) const { return base + 2 * slot * Config::kKeyBytes; }
+  [[nodiscard]] __device__ std::uint32_t values(int slot) const { return keys(slot) + Config::kKeyBytes; }
   [[nodiscard]] __device__ std::uint32_t queries(int slot) const {
-    return base + 2 * Config::kKeyBytes + slot * Config::kQueryBytes;
+    return keys(Config::kKeyStages) + slot * Config::kQueryBytes;
   }
   [[nodiscard]] __device__ std::uint32_t gradients(int slot) const { return queries(Config::kStages + slot); }
   [[nodiscard]] __device__ std::uint32_t scores(int which) const {
@@ -81,28 +82,30 @@ struct FlashBackwardShared {
     return base + Config::kRowsOffset + slot * Config::kRowBytes;
   }
   [[nodiscard]] __device__ std::uint32_t delta(int slot) const { return lse2(Config::kStages + slot); }
-  [[nodiscard]] __device__ Barrier keys_there() const { return barrier(0); }
-  [[nodiscard]] __device__ Barrier keys_read() const { return barrier(1); }
-  [[nodiscard]] __device__ Barrier queries_there(int slot) const { return barrier(2 + slot); }
-  [[nodiscard]] __device__ Barrier queries_read(int slot) const { return barrier(2 + Config::kStages + slot); }
-  [[nodiscard]] __device__ Barrier gradients_there(int slot) const { return barrier(2 + 2 * Config::kStages + slot); }
-  [[nodiscard]] __device__ Barrier gradients_read(int slot) const { return barrier(2 + 3 * Config::kStages + slot); }
+  // Of what is there, one thread tells; of what is read, each warpgroup does.
+  [[nodiscard]] __device__ Barrier keys_there(int slot) const { return barrier(slot); }
+  [[nodiscard]] __device__ Barrier queries_there(int slot) const { return barrier(Config::kKeyStages + slot); }
+  [[nodiscard]] __device__ Barrier gradients_there(int slot) const { return queries_there(Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier keys_read(int slot) const { return barrier(kHalf + slot); }
+  [[nodiscard]] __device__ Barrier queries_read(int slot) const { return keys_read(Config::kKeyStages + slot); }
+  [[nodiscard]] __device__ Barrier gradients_read(int slot) const { return queries_read(Config::kStages + slot); }
   /// Whether the tile of keys or values holds something that is not finite.
   [[nodiscard]] __device__ volatile int* note() const {
     return static_cast<volatile int*>(__cvta_shared_to_generic(barrier(Config::kBarriers)));
   }
 
-  /// Of what is there, one thread tells; of what is read, each warpgroup does.
   __device__ void init() const {
-    for (int i = 0; i < Config::kBarriers; ++i) {
-      const bool read = i == 1 || (i >= 2 && (i - 2) / Config::kStages % 2 == 1);
-      init_barrier(barrier(i), read ? 2 : 1);
+    for (int i = 0; i < kHalf; ++i) {
+      init_barrier(barrier(i), 1);
+      init_barrier(barrier(kHalf + i), 2);
     }
     fence_barrier_init();
     *note() = 0;
   }
 
  private:
+  static constexpr int kHalf = Config::kBarriers / 2;
+
   [[nodiscard]] __device__ Barrier barrier(int i) const { return base + Config::kBarrierOffset + i * kBarrierBytes; }
 };
 
@@ -135,20 +138,21 @@ __device__ inline void fetch_backward(const FlashBackwardTask& task, const Flash
   prefetch(task.dout);
   prefetch(task.k);
   prefetch(task.v);
-  const std::uint64_t keep = keep_in_cache();
-  RingPlace<1> keys;
+  RingPlace<Config::kKeyStages> keys;
   RingPlace<Config::kStages> queries;
 #pragma unroll 1
   for (int round = 0, item; (item = item_of_round(round)) < task.order.items(); ++round) {
     const FlashBackwardWork<Config> work(task.order, item, p);
     if (work.end <= work.first) continue;
-    await(shared.keys_read(), keys.parity() ^ 1);
-    arrive_expecting(shared.keys_there(), 2 * Config::kKeyBytes);
+    await(shared.keys_read(keys.slot()), keys.parity() ^ 1);
+    arrive_expecting(shared.keys_there(keys.slot()), 2 * Config::kKeyBytes);
 #pragma unroll
     for (int panel = 0; panel < Config::kPanels; ++panel) {
       const int at = panel * Config::kKeyPanel;
-      copy_box(shared.keys() + at, task.k, shared.keys_there(), panel * 64, work.first_key, work.h, work.b, keep);
-      copy_box(shared.values() + at, task.v, shared.keys_there(), panel * 64, work.first_key, work.h, work.b, keep);
+      copy_box(shared.keys(keys.slot()) + at, task.k, shared.keys_there(keys.slot()), panel * 64, work.first_key,
+               work.h, work.b, kKeepInCache);
+      copy_box(shared.values(keys.slot()) + at, task.v, shared.keys_there(keys.slot()), panel * 64, work.first_key,
+               work.h, work.b, kKeepInCache);
     }
     keys.advance();
 #pragma unroll 1
@@ -164,7 +168,7 @@ __device__ inline void fetch_backward(const FlashBackwardTask& task, const Flash
           arrive_expecting(there, Config::kQueryBytes + Config::kRowBytes);
 #pragma unroll
           for (int panel = 0; panel < Config::kPanels; ++panel) {
-            copy_box(to + panel * Config::kQueryPanel, map, there, panel * 64, query, h, work.b, keep);
+            copy_box(to + panel * Config::kQueryPanel, map, there, panel * 64, query, h, work.b, kKeepInCache);
           }
           copy_bytes(rows_to, rows + row + query, Config::kRowBytes, there);
         };
@@ -227,7 +231,7 @@ __device__ __forceinline__ void differentiate(const FlashBackwardTask& task, con
   const AttentionProblem& p = task.base.problem;
   const bool speaks = threadIdx.x % 128 == 0;
   const int warp_row = group * 64 + static_cast<int>(threadIdx.x) % 128 / kWarp * 16;
-  RingPlace<1> keys;
+  RingPlace<Config::kKeyStages> keys;
   RingPlace<Config::kStages> queries;
   const bool suspect = *task.base.suspect != 0;
 
@@ -243,15 +247,16 @@ __device__ __forceinline__ void differentiate(const FlashBackwardTask& task, con
     const FlashBackwardWork<Config> work(task.order, item, p);
     bool careful = false;
     if (work.end > work.first) {
-      await(shared.keys_there(), keys.parity());
+      await(shared.keys_there(keys.slot()), keys.parity());
       // Something that is not finite among keys or values must not reach those who do not see it, by way of 0 times
       // NaN.
-      const auto* const tiles = static_cast<const char*>(__cvta_shared_to_generic(shared.keys()));
+      const auto* const tiles = static_cast<const char*>(__cvta_shared_to_generic(shared.keys(keys.slot())));
       if (holds_not_finite<T, SharedTile<64>, 2 * Config::kPanels * Config::kKeys, 256, 128>(tiles)) *shared.note() = 1;
       sync_groups();
       const bool found = *shared.note() != 0;
       careful = suspect || found;
-      if (found) make_panels_finite<T, Config::kPanels * Config::kKeys>(shared.keys(), shared.values());
+      if (found)
+        make_panels_finite<T, Config::kPanels * Config::kKeys>(shared.keys(keys.slot()), shared.values(keys.slot()));
       sync_groups();
       if (found && threadIdx.x == 128) *shared.note() = 0;
     }
@@ -280,8 +285,8 @@ __device__ __forceinline__ void differentiate(const FlashBackwardTask& task, con
         sync_groups();
       }
       begin_products();
-      start_transposed(s[0], shared.keys(), shared.queries(slot));
-      start_transposed(ds[0], shared.values(), shared.gradients(slot));
+      start_transposed(s[0], shared.keys(keys.slot()), shared.queries(slot));
+      start_transposed(ds[0], shared.values(keys.slot()), shared.gradients(slot));
       const int lane = static_cast<int>(threadIdx.x) % kWarp;
       const int query = tile * Config::kQueries;
       const bool drops = Config::kDrops || (Config::kGeneral && p.drops);
@@ -390,8 +395,8 @@ __device__ __forceinline__ void differentiate(const FlashBackwardTask& task, con
       {
         // 64 queries of all columns, or all queries of half of the columns: a panel or half of one.
         const std::uint32_t a = scores + (Config::kSplitsQueries ? group * Config::kScorePanel : 0);
-        const std::uint32_t b =
-            shared.keys() + (Config::kSplitsQueries ? 0 : group * (Config::kPanels == 1 ? 64 : Config::kKeyPanel));
+        const std::uint32_t b = shared.keys(keys.slot()) +
+                                (Config::kSplitsQueries ? 0 : group * (Config::kPanels == 1 ? 64 : Config::kKeyPanel));
 #pragma unroll
         for (int step = 0; step < Config::kKeys / 16; ++step) {
           multiply<T, Lies::by_columns, Lies::by_columns>(
@@ -425,7 +430,7 @@ __device__ __forceinline__ void differentiate(const FlashBackwardTask& task, con
     }
     sync_groups();  // nobody reads dS any more
     if (work.end > work.first) {
-      if (speaks) arrive(shared.keys_read());
+      if (speaks) arrive(shared.keys_read(keys.slot()));
       keys.advance();
     }
     char* const panels = static_cast<char*>(__cvta_shared_to_generic(shared.scores(0)));

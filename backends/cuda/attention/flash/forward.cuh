@@ -38,7 +38,7 @@ struct FlashForwardTile {
   static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
   static constexpr int kQueries = kGroups * 64;
   static constexpr int kKeys = kPlain || kSlopes || (kWidth == 64 && !kGeneral) ? 128 : 64;  // options take registers
-  static constexpr int kStages = 256 / kKeys;
+  static constexpr int kStages = (kWidth == 64 ? 512 : 256) / kKeys;
   static constexpr int kPanels = (kWidth + 63) / 64;
   static constexpr int kQueryPanel = kQueries * kPanelPitch;  // bytes
   static constexpr int kKeyPanel = kKeys * kPanelPitch;
@@ -46,8 +46,10 @@ struct FlashForwardTile {
   static constexpr int kKeyBytes = kPanels * kKeyPanel;
   using OutTile = SharedTile<kWidth>;
   static constexpr int kOutBytes = kQueries * OutTile::kPitch;
-  static constexpr int kBarriers = 2 + 4 * kStages;
-  static constexpr int kSharedBytes = 1024 + kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * 8;
+  static constexpr int kQueryStages = 2;  // so that a warpgroup that is done does not wait for the others
+  static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages;
+  static constexpr int kSharedBytes =
+      1024 + kQueryStages * kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * 8;
   static_assert(kSharedBytes <= 227 * 1024);
 };
 
@@ -64,31 +66,33 @@ struct FlashForwardShared {
 
   __device__ explicit FlashForwardShared(const char* dynamic) : base((shared_address(dynamic) + 1023) / 1024 * 1024) {}
 
-  [[nodiscard]] __device__ std::uint32_t queries() const { return base; }
+  [[nodiscard]] __device__ std::uint32_t queries(int slot) const { return base + slot * Config::kQueryBytes; }
   [[nodiscard]] __device__ std::uint32_t keys(int slot) const {
-    return base + Config::kQueryBytes + slot * Config::kKeyBytes;
+    return queries(Config::kQueryStages) + slot * Config::kKeyBytes;
   }
   [[nodiscard]] __device__ std::uint32_t values(int slot) const { return keys(Config::kStages + slot); }
   [[nodiscard]] __device__ char* out() const {
     return static_cast<char*>(__cvta_shared_to_generic(keys(2 * Config::kStages)));
   }
-  [[nodiscard]] __device__ Barrier queries_there() const { return barrier(0); }
-  [[nodiscard]] __device__ Barrier queries_read() const { return barrier(1); }
-  [[nodiscard]] __device__ Barrier keys_there(int slot) const { return barrier(2 + slot); }
-  [[nodiscard]] __device__ Barrier keys_read(int slot) const { return barrier(2 + Config::kStages + slot); }
-  [[nodiscard]] __device__ Barrier values_there(int slot) const { return barrier(2 + 2 * Config::kStages + slot); }
-  [[nodiscard]] __device__ Barrier values_read(int slot) const { return barrier(2 + 3 * Config::kStages + slot); }
+  // Of what is there, one thread tells; of what is read, each warpgroup does.
+  [[nodiscard]] __device__ Barrier queries_there(int slot) const { return barrier(slot); }
+  [[nodiscard]] __device__ Barrier keys_there(int slot) const { return barrier(Config::kQueryStages + slot); }
+  [[nodiscard]] __device__ Barrier values_there(int slot) const { return keys_there(Config::kStages + slot); }
+  [[nodiscard]] __device__ Barrier queries_read(int slot) const { return barrier(kHalf + slot); }
+  [[nodiscard]] __device__ Barrier keys_read(int slot) const { return queries_read(Config::kQueryStages + slot); }
+  [[nodiscard]] __device__ Barrier values_read(int slot) const { return keys_read(Config::kStages + slot); }
 
-  /// Of what is there, one thread tells; of what is read, each warpgroup does.
   __device__ void init() const {
-    for (int i = 0; i < Config::kBarriers; ++i) {
-      const bool read = i == 1 || (i >= 2 && (i - 2) / Config::kStages % 2 == 1);
-      init_barrier(barrier(i), read ? Config::kGroups : 1);
+    for (int i = 0; i < kHalf; ++i) {
+      init_barrier(barrier(i), 1);
+      init_barrier(barrier(kHalf + i), Config::kGroups);
     }
     fence_barrier_init();
   }
 
  private:
+  static constexpr int kHalf = Config::kBarriers / 2;
+
   [[nodiscard]] __device__ Barrier barrier(int i) const {
     return keys(2 * Config::kStages) + Config::kOutBytes + i * kBarrierBytes;
   }
@@ -122,9 +126,6 @@ __device__ inline void fetch_forward(const FlashForwardTask& task, const FlashFo
   prefetch(task.q);
   prefetch(task.k);
   prefetch(task.v);
-  const std::uint64_t keep = keep_in_cache();
-  const std::uint64_t pass = pass_through_cache();
-  RingPlace<1> queries;
   RingPlace<Config::kStages> keys;
   RingPlace<Config::kStages> values;
   const bool together = p.query_starts != nullptr;
@@ -132,7 +133,13 @@ __device__ inline void fetch_forward(const FlashForwardTask& task, const FlashFo
     const BlockOrder::Place place = task.order.place(static_cast<unsigned>(item));
     const auto& l = lengths_of<kMode>(p, place.head / p.heads);
     const FlashForwardWork<Config> work(place, task.order.tiles, p, l);
-    if (work.end <= work.first) continue;
+    // One fill per round, be it an empty one.
+    const RingPlace<Config::kQueryStages> queries(static_cast<unsigned>(round));
+    if (work.end <= work.first) {
+      await(shared.queries_read(queries.slot()), queries.parity() ^ 1);
+      arrive(shared.queries_there(queries.slot()));
+      continue;
+    }
     const int batch = together ? 0 : work.b;
     const int key_head = work.h / p.group;
     const auto fetch_keys = [&](int tile) {
@@ -141,7 +148,7 @@ __device__ inline void fetch_forward(const FlashForwardTask& task, const FlashFo
 #pragma unroll
       for (int panel = 0; panel < Config::kPanels; ++panel) {
         copy_box(shared.keys(keys.slot()) + panel * Config::kKeyPanel, task.k, shared.keys_there(keys.slot()),
-                 panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, keep);
+                 panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, kKeepInCache);
       }
       keys.advance();
     };
@@ -151,19 +158,19 @@ __device__ inline void fetch_forward(const FlashForwardTask& task, const FlashFo
 #pragma unroll
       for (int panel = 0; panel < Config::kPanels; ++panel) {
         copy_box(shared.values(values.slot()) + panel * Config::kKeyPanel, task.v, shared.values_there(values.slot()),
-                 panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, keep);
+                 panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, kKeepInCache);
       }
       values.advance();
     };
     fetch_keys(work.end - 1);
-    await(shared.queries_read(), queries.parity() ^ 1);
-    arrive_expecting(shared.queries_there(), Config::kQueryBytes);
+    await(shared.queries_read(queries.slot()), queries.parity() ^ 1);
+    arrive_expecting(shared.queries_there(queries.slot()), Config::kQueryBytes);
 #pragma unroll
     for (int panel = 0; panel < Config::kPanels; ++panel) {
-      copy_box(shared.queries() + panel * Config::kQueryPanel, task.q, shared.queries_there(), panel * 64,
-               l.query_start + work.first_query, work.h, batch, pass);
+      copy_box(shared.queries(queries.slot()) + panel * Config::kQueryPanel, task.q,
+               shared.queries_there(queries.slot()), panel * 64, l.query_start + work.first_query, work.h, batch,
+               kPassThroughCache);
     }
-    queries.advance();
     for (int tile = work.end - 2; tile >= work.first; --tile) {
       fetch_keys(tile);
       fetch_values(tile + 1);
@@ -278,20 +285,18 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
   constexpr int kN = Config::kKeys / 8;
   constexpr int kO = kWidth / 8;
   const AttentionProblem& p = task.base.problem;
-  const int thread = static_cast<int>(threadIdx.x) % 128;
-  const int lane = thread % kWarp;
-  const int warp_row = group * 64 + thread / kWarp * 16;
-  const bool speaks = thread == 0;
-  RingPlace<1> queries;
+  const bool speaks = threadIdx.x % 128 == 0;
   RingPlace<Config::kStages> keys;
-  RingPlace<Config::kStages> values;
+  // Values are as many fills behind as stands at each place.
+  const auto await_values = [&](unsigned behind) {
+    await(shared.values_there(keys.slot(behind)), keys.parity(behind));
+  };
+  const auto release_values = [&](unsigned behind) {
+    if (speaks) arrive(shared.values_read(keys.slot(behind)));
+  };
   const auto release_keys = [&] {
     if (speaks) arrive(shared.keys_read(keys.slot()));
     keys.advance();
-  };
-  const auto release_values = [&] {
-    if (speaks) arrive(shared.values_read(values.slot()));
-    values.advance();
   };
 
 #pragma unroll 1
@@ -313,19 +318,19 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
     const auto pass_tiles = [&](int from, int to) {
       for (int tile = from; tile < to; ++tile) {
         await(shared.keys_there(keys.slot()), keys.parity());
+        await_values(0);
+        release_values(0);
         release_keys();
-        await(shared.values_there(values.slot()), values.parity());
-        release_values();
       }
     };
-    const int warp_query = work.first_query + warp_row;
     const float slope2 = Config::kBiased ? slope_of(p, work.b, work.h) : 0.0F;
     const bool drops = kMode == AttentionMode::drops || (kGeneral && p.drops);
 
+    const auto queries = [&] { return RingPlace<Config::kQueryStages>(static_cast<unsigned>(round)); };
     float s[1][kN][4];
     std::uint32_t packed[kN / 2][4];
     const auto start_scores = [&] {
-      const std::uint32_t q = shared.queries() + group * 64 * kPanelPitch;
+      const std::uint32_t q = shared.queries(queries().slot()) + group * 64 * kPanelPitch;
       const std::uint32_t k = shared.keys(keys.slot());
 #pragma unroll
       for (int step = 0; step < kWidth / 16; ++step) {
@@ -336,7 +341,7 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       commit_products();
     };
     const auto start_output = [&] {
-      const std::uint32_t v = shared.values(values.slot());
+      const std::uint32_t v = shared.values(keys.slot(1));
 #pragma unroll
       for (int step = 0; step < kN / 2; ++step) {
         multiply<T, Lies::by_columns>(o[0], packed[step],
@@ -347,12 +352,18 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
     // What does not need the scores is computed while they are under way.
     std::uint32_t kept[1][(kN + 7) / 8];
     const auto before_scores = [&](int tile) {
-      if (drops) draw_kept<1, kN>(kept, p, work.b, work.h, warp_query, tile * Config::kKeys, lane);
+      const int thread = static_cast<int>(kept_apart(threadIdx.x)) % 128;
+      if (drops) {
+        draw_kept<1, kN>(kept, p, work.b, work.h, group_query + thread / kWarp * 16, tile * Config::kKeys,
+                         thread % kWarp);
+      }
     };
     const auto exponentials = [&](int tile) {
       const int first_key = tile * Config::kKeys;
-      const int query = warp_query + lane / 4;
-      const int key = first_key + lane % 4 * 2;
+      // Computed again, so that nothing of it waits in registers.
+      const int thread = static_cast<int>(kept_apart(threadIdx.x)) % 128;
+      const int query = group_query + thread / kWarp * 16 + thread % kWarp / 4;
+      const int key = first_key + thread % 4 * 2;
       if constexpr (kGeneral) bias_scores<false>(s, p, l, slope2, work.b, work.h, query, key);
       if constexpr (Config::kSlopes) add_slope<false>(s, p, l, slope2, query, key);
       if (needs_mask(l, group_query, 64, first_key, Config::kKeys)) mask_scores(s, l, query, key);
@@ -360,63 +371,60 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       if (drops) drop_scores(s, kept);
     };
 
-    if (work.end > work.first) {
-      await(shared.queries_there(), queries.parity());
-      pass_tiles(end, work.end);
-      if (end > first) {
-        await(shared.keys_there(keys.slot()), keys.parity());
-        begin_products();
-        start_scores();
-        before_scores(end - 1);
-        await_products<0>();
-        pin(s[0]);
-        release_keys();
-        exponentials(end - 1);
-        pack_scores<T>(packed, s);
+    await(shared.queries_there(queries().slot()), queries().parity());
+    pass_tiles(end, work.end);
+    if (end > first) {
+      await(shared.keys_there(keys.slot()), keys.parity());
+      begin_products();
+      start_scores();
+      before_scores(end - 1);
+      await_products<0>();
+      pin(s[0]);
+      release_keys();
+      exponentials(end - 1);
+      pack_scores<T>(packed, s);
 #pragma unroll 1
-        for (int tile = end - 2; tile >= first; --tile) {
-          await(shared.keys_there(keys.slot()), keys.parity());
-          pin(s[0]);
-          pin(packed);
-          pin(o[0]);
-          begin_products();
-          start_scores();
-          await(shared.values_there(values.slot()), values.parity());
-          begin_products();
-          start_output();
-          before_scores(tile);
-          await_products<1>();
-          pin(s[0]);
-          release_keys();
-          exponentials(tile);
-          await_products<0>();
-          pin(o[0]);
-          pin(packed);
-          release_values();
-          if (state.outgrown) {
-#pragma unroll
-            for (int n = 0; n < kO; ++n) {
-#pragma unroll
-              for (int e = 0; e < 4; ++e) o[0][n][e] *= state.factor[e / 2];
-            }
-          }
-          pack_scores<T>(packed, s);
-        }
-      }
-      if (speaks) arrive(shared.queries_read());
-      queries.advance();
-      if (end > first) {
-        await(shared.values_there(values.slot()), values.parity());
+      for (int tile = end - 2; tile >= first; --tile) {
+        await(shared.keys_there(keys.slot()), keys.parity());
+        pin(s[0]);
         pin(packed);
         pin(o[0]);
         begin_products();
+        start_scores();
+        await_values(1);
+        begin_products();
         start_output();
+        before_scores(tile);
+        await_products<1>();
+        pin(s[0]);
+        release_keys();
+        exponentials(tile);
         await_products<0>();
         pin(o[0]);
-        release_values();
+        pin(packed);
+        release_values(2);
+        if (state.outgrown) {
+#pragma unroll
+          for (int n = 0; n < kO; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) o[0][n][e] *= state.factor[e / 2];
+          }
+        }
+        pack_scores<T>(packed, s);
       }
-      pass_tiles(work.first, first);
     }
+    if (speaks) arrive(shared.queries_read(queries().slot()));
+    if (end > first) {
+      await_values(1);
+      pin(packed);
+      pin(o[0]);
+      begin_products();
+      start_output();
+      await_products<0>();
+      pin(o[0]);
+      release_values(1);
+    }
+    pass_tiles(work.first, first);
     store_forward<T, Config, kMode>(task, item_of_round(static_cast<int>(kept_apart(static_cast<unsigned>(round)))),
                                     shared.out(), group, o, state);
   }
