@@ -46,7 +46,7 @@ struct FlashForwardTile {
   static constexpr int kKeyBytes = kPanels * kKeyPanel;
   using OutTile = SharedTile<kWidth>;
   static constexpr int kOutBytes = kQueries * OutTile::kPitch;
-  static constexpr int kQueryStages = 2;  // so that a warpgroup that is done does not wait for the others
+  static constexpr int kQueryStages = kWidth == 64 ? 2 : 1;  // short tiles: who is done shall not wait for the others
   static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages;
   static constexpr int kSharedBytes =
       1024 + kQueryStages * kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * 8;
@@ -349,10 +349,14 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       }
       commit_products();
     };
+    // With three warpgroups computed again, so that nothing of it waits in registers.
+    const auto own_thread = [] {
+      return static_cast<int>(Config::kGroups == 3 ? kept_apart(threadIdx.x) : threadIdx.x) % 128;
+    };
     // What does not need the scores is computed while they are under way.
     std::uint32_t kept[1][(kN + 7) / 8];
     const auto before_scores = [&](int tile) {
-      const int thread = static_cast<int>(kept_apart(threadIdx.x)) % 128;
+      const int thread = own_thread();
       if (drops) {
         draw_kept<1, kN>(kept, p, work.b, work.h, group_query + thread / kWarp * 16, tile * Config::kKeys,
                          thread % kWarp);
@@ -360,8 +364,7 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
     };
     const auto exponentials = [&](int tile) {
       const int first_key = tile * Config::kKeys;
-      // Computed again, so that nothing of it waits in registers.
-      const int thread = static_cast<int>(kept_apart(threadIdx.x)) % 128;
+      const int thread = own_thread();
       const int query = group_query + thread / kWarp * 16 + thread % kWarp / 4;
       const int key = first_key + thread % 4 * 2;
       if constexpr (kGeneral) bias_scores<false>(s, p, l, slope2, work.b, work.h, query, key);
@@ -439,7 +442,7 @@ __global__ void __launch_bounds__(FlashForwardTile<kWidth, kMode>::kThreads, 1)
   const FlashForwardShared<Config> shared(dynamic);
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
-  const int group = warpgroup_index();
+  const int group = static_cast<int>(threadIdx.x) / 128;
   if (group == 0) {
     shrink_registers<Config::kFetchRegisters>();
     if (threadIdx.x == 0) fetch_forward<Config, kMode>(task, shared);
