@@ -164,22 +164,26 @@ __device__ inline float slope_of(const AttentionProblem& p, int b, int h) {
   return p.alibi == nullptr ? 0.0F : p.alibi[b * p.alibi_batch + h * p.alibi_head] * kLog2E;
 }
 
-/// From raw scores to exponents of two: scale, slope and mask.
+/// From raw scores to exponents of two: scale and slope.
+template <bool kTransposed, int kM, int kN, class Lengths>
+__device__ inline void scale_scores(float (&s)[kM][kN][4], const AttentionProblem& p, const Lengths& l, float slope2,
+                                    int query, int key) {
+  if (p.alibi != nullptr) return add_slope<kTransposed>(s, p, l, slope2, query, key);
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[m][n][e] *= p.scale_log2;
+    }
+  }
+}
+
+/// The same, and the mask.
 template <bool kTransposed, int kM, int kN, class Lengths>
 __device__ inline void bias_scores(float (&s)[kM][kN][4], const AttentionProblem& p, const Lengths& l, float slope2,
                                    int b, int h, int query, int key) {
-  if (p.alibi != nullptr) {
-    add_slope<kTransposed>(s, p, l, slope2, query, key);
-  } else {
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-      for (int n = 0; n < kN; ++n) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) s[m][n][e] *= p.scale_log2;
-      }
-    }
-  }
+  scale_scores<kTransposed>(s, p, l, slope2, query, key);
   if (p.mask.data == nullptr) return;
   switch (p.mask.dtype) {
     case DType::boolean:
@@ -192,6 +196,48 @@ __device__ inline void bias_scores(float (&s)[kM][kN][4], const AttentionProblem
       return add_mask<float16, kTransposed>(s, p.mask, l, b, h, query, key);
   }
 }
+
+/// A lane's part of a tile of a mask of 16-bit elements, loaded before it is needed: two keys to a register.
+template <int kN>
+struct MaskPairs {
+  std::uint32_t pairs[kN][2];
+
+  __device__ static bool fits(const MaskView& mask) {
+    return mask.data != nullptr && mask.pairs && (mask.dtype == DType::bf16 || mask.dtype == DType::f16);
+  }
+
+  template <class Lengths>
+  __device__ void load(const MaskView& mask, const Lengths& l, int b, int h, int query, int key) {
+    const auto* const from =
+        static_cast<const std::uint16_t*>(mask.data) + b * mask.batch + h * mask.head + query * mask.row + key;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        const bool there = query + half * 8 < l.queries && key + n * 8 < l.keys;
+        pairs[n][half] =
+            there ? *reinterpret_cast<const std::uint32_t*>(from + half * 8 * mask.row + n * 8) : std::uint32_t{0};
+      }
+    }
+  }
+
+  __device__ void add(float (&s)[1][kN][4], const MaskView& mask) const {
+    mask.dtype == DType::bf16 ? add_as<bfloat16>(s) : add_as<float16>(s);
+  }
+
+ private:
+  template <class M>
+  __device__ void add_as(float (&s)[1][kN][4]) const {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const auto bits = static_cast<std::uint16_t>(pairs[n][e / 2] >> (e % 2 * 16));
+        s[0][n][e] = masked(s[0][n][e], M::from_bits(bits));
+      }
+    }
+  }
+};
 
 /// Bits of a lane's four elements in a 16 x 8 block of (query, key): bit e as element e of the accumulator.
 /// @param row the first random block of this lane's own row, which is g + 8 (t mod 2); @param block of its four keys.

@@ -349,14 +349,20 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       }
       commit_products();
     };
-    // With three warpgroups computed again, so that nothing of it waits in registers.
+    // Where registers are dear, computed again.
     const auto own_thread = [] {
-      return static_cast<int>(Config::kGroups == 3 ? kept_apart(threadIdx.x) : threadIdx.x) % 128;
+      return static_cast<int>(Config::kGroups == 3 || kGeneral ? kept_apart(threadIdx.x) : threadIdx.x) % 128;
     };
     // What does not need the scores is computed while they are under way.
     std::uint32_t kept[1][(kN + 7) / 8];
+    MaskPairs<kGeneral ? kN : 1> mask;
+    const bool early = kGeneral && MaskPairs<1>::fits(p.mask);
     const auto before_scores = [&](int tile) {
       const int thread = own_thread();
+      if constexpr (kGeneral) {
+        const int query = group_query + thread / kWarp * 16 + thread % kWarp / 4;
+        if (early) mask.load(p.mask, l, work.b, work.h, query, tile * Config::kKeys + thread % 4 * 2);
+      }
       if (drops) {
         draw_kept<1, kN>(kept, p, work.b, work.h, group_query + thread / kWarp * 16, tile * Config::kKeys,
                          thread % kWarp);
@@ -367,7 +373,14 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       const int thread = own_thread();
       const int query = group_query + thread / kWarp * 16 + thread % kWarp / 4;
       const int key = first_key + thread % 4 * 2;
-      if constexpr (kGeneral) bias_scores<false>(s, p, l, slope2, work.b, work.h, query, key);
+      if constexpr (kGeneral) {
+        if (early) {
+          scale_scores<false>(s, p, l, slope2, query, key);
+          mask.add(s, p.mask);
+        } else {
+          bias_scores<false>(s, p, l, slope2, work.b, work.h, query, key);
+        }
+      }
       if constexpr (Config::kSlopes) add_slope<false>(s, p, l, slope2, query, key);
       if (needs_mask(l, group_query, 64, first_key, Config::kKeys)) mask_scores(s, l, query, key);
       flash_softmax(s, state, Config::kBiased ? 1.0F : p.scale_log2);
