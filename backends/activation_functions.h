@@ -15,6 +15,12 @@ struct ValueAndSlope {
   C slope;
 };
 
+/// g * slope for such a kernel; a slope of 0 makes 0 of anything, as in the gradients of unary_functions.h.
+template <class C>
+constexpr C times_slope(C g, C slope) {
+  return slope == 0 ? C(0) : g * slope;
+}
+
 struct Relu {
   static constexpr int kCost = 1;
   template <class C>
@@ -23,7 +29,7 @@ struct Relu {
   }
   template <class C>
   static constexpr ValueAndSlope<C> both(C x) {
-    return {x < 0 ? C(0) : x, x <= 0 ? C(0) : C(1)};
+    return {x < 0 ? C(0) : x, x <= 0 ? C(0) : x > 0 ? C(1) : x};  // NaN reaches both
   }
   template <class C>
   static constexpr C gradient(C dy, C y, Constants<C>) {

@@ -2,9 +2,10 @@
 //
 //   bench_ops --benchmark_filter='softmax' --benchmark_out=ops.json
 //
-// Sizes are those of a GPT of 384 wide with 2048 tokens in a batch, and for activations and rotary embedding 64 K and
-// 16 M elements of output. Threads 1 and 2; bytes are those that the op cannot avoid, one read of each input and one
-// write of each output. Gradients are returned, as torch.autograd.grad() returns them, and not added to leaves.
+// Sizes are those of a GPT of 384 wide with 2048 tokens in a batch, and for activations, rotary embedding, dropout and
+// norms 64 K and 16 M elements of output. Threads 1 and 2; bytes are those that the op cannot avoid, one read of each
+// input and one write of each output. Gradients are returned, as torch.autograd.grad() returns them, and not added to
+// leaves.
 #include <algorithm>
 #include <benchmark/benchmark.h>
 #include <cstdint>
@@ -98,11 +99,12 @@ std::vector<Case> cases() {
   };
 }
 
-/// Activations, gated units and rotary embedding of n elements of output.
+/// Activations, gated units, rotary embedding, dropout and norms of n elements of output.
 std::vector<Case> elementwise_cases(const std::string& size, std::int64_t n) {
   constexpr std::int64_t heads = 16, depth = 64;
   const auto values = static_cast<double>(n);
-  const Tensor x = randn({n / 1024, 1024}), packed = randn({n / 1024, 2048});
+  const Tensor x = randn({n / 1024, 1024}), branch = randn({n / 1024, 1024}), packed = randn({n / 1024, 2048});
+  const Tensor gain = randn({1024}), shift = randn({1024});
   const Tensor q = randn({1, n / (heads * depth), heads, depth});
   const Tensor angles = rand({n / (heads * depth), depth / 2}) * 6.28;
   const Tensor c = cos(angles), s = sin(angles);
@@ -125,7 +127,24 @@ std::vector<Case> elementwise_cases(const std::string& size, std::int64_t n) {
           unary("squared_relu_", Activation::squared_relu),
           unary("gelu_erf_", Activation::gelu_erf),
           turned("rope_half_", RopeLayout::half),
-          turned("rope_interleaved_", RopeLayout::interleaved)};
+          turned("rope_interleaved_", RopeLayout::interleaved),
+          {"dropout_" + size, {x}, [](In in) { return dropout(in[0], 0.1); }, 2 * values, 2 * values},
+          {"rms_norm_" + size, {x, gain}, [](In in) { return rms_norm(in[0], in[1]); }, 2 * values, 3 * values},
+          {"layer_norm_" + size,
+           {x, gain, shift},
+           [](In in) { return layer_norm(in[0], in[1], in[2]); },
+           2 * values,
+           3 * values},
+          {"add_rms_norm_" + size,
+           {x, branch, gain},
+           [](In in) { return add_rms_norm(in[0], in[1], in[2]).second; },
+           4 * values,
+           3 * values},
+          {"add_layer_norm_" + size,
+           {x, branch, gain, shift},
+           [](In in) { return add_layer_norm(in[0], in[1], in[2], in[3]).second; },
+           4 * values,
+           3 * values}};
 }
 
 void adamw(benchmark::State& state) {

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <trinix/backends/cuda/check.h>
+#include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/properties.h>
 #include <trinix/core/backend.h>
 
@@ -18,6 +19,7 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes = 0;
+  bool early = false;  ///< as device/dependent_launch.cuh says, where the card can; the kernel waits by itself
 };
 
 /// Queues kernel(args...) on the stream. @throws DeviceError naming the op when the launch itself is refused.
@@ -30,6 +32,20 @@ void launch(const char* op, void (*kernel)(Params...), const LaunchShape& shape,
     check(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
         op);
+  }
+  if (shape.early && launches_early(stream.device)) {
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = static_cast<cudaStream_t>(stream.native);
+    config.attrs = &early;
+    config.numAttrs = 1;
+    check(cudaLaunchKernelEx(&config, kernel, Params(args)...), op);
+    return;
   }
   kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(stream.native)>>>(Params(args)...);
   check(cudaGetLastError(), op);

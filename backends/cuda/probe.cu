@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <array>
+#include <atomic>
+
 #include <trinix/backends/cuda/check.h>
 #include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/properties.h>
@@ -27,6 +31,18 @@ void check_has_code(int index) {
 bool has_hopper_code(Device device) {
   static const bool compiled = compiled_architectures().find("90a") != std::string::npos;
   return compiled && compute_capability(device) == 90;
+}
+
+bool launches_early(Device device) {
+  static std::array<std::atomic<int>, 64> known{};  // 1: no, 2: yes
+  const auto index = static_cast<std::size_t>(device.index);
+  if (index < known.size() && known[index] != 0) return known[index] == 2;
+  const DeviceGuard guard(device.index);
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, probe_kernel), "cudaFuncGetAttributes");
+  const bool can = std::min(attributes.ptxVersion, compute_capability(device)) >= 90;
+  if (index < known.size()) known[index] = can ? 2 : 1;
+  return can;
 }
 
 }  // namespace trinix::cuda

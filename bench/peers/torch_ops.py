@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Times single ops on the CPU in PyTorch: those of bench/ops_bench.cpp, at the same sizes and thread counts.
 
-    python3 bench/peers/torch_ops.py [--threads 1,2] [--filter softmax]
+    python3 bench/peers/torch_ops.py [--threads 1,2] [--filter '64K|16M'] [--runs 25]
 
-Prints microseconds: the median of 25 runs after warm-up, each run as many calls as take 20 ms.
+Prints microseconds: the median of 25 runs (--runs) after warm-up, each run as many calls as take 20 ms.
 """
 
 import argparse
+import re
 import statistics
 import time
 
@@ -57,7 +58,8 @@ def rotate_interleaved(x, cos, sin):
 
 def elementwise_cases(size, n):
     heads, depth = 16, 64
-    x, packed = torch.randn(n // 1024, 1024), torch.randn(n // 1024, 2048)
+    x, branch, packed = torch.randn(n // 1024, 1024), torch.randn(n // 1024, 1024), torch.randn(n // 1024, 2048)
+    gain, shift = torch.randn(1024), torch.randn(1024)
     q = torch.randn(1, n // (heads * depth), heads, depth)
     angles = torch.rand(n // (heads * depth), depth // 2)[:, None] * 6.28
     cos, sin = angles.cos(), angles.sin()
@@ -81,16 +83,21 @@ def elementwise_cases(size, n):
         (f"gelu_erf_{size}", [x], F.gelu),
         (f"rope_half_{size}", [q], lambda t: rotate_half(t, cos2, sin2)),
         (f"rope_interleaved_{size}", [q], lambda t: rotate_interleaved(t, cos, sin)),
+        (f"dropout_{size}", [x], lambda t: F.dropout(t, 0.1)),
+        (f"rms_norm_{size}", [x, gain], lambda t, w: F.rms_norm(t, (1024,), w, 1e-6)),
+        (f"layer_norm_{size}", [x, gain, shift], lambda t, w, b: F.layer_norm(t, (1024,), w, b)),
+        (f"add_rms_norm_{size}", [x, branch, gain], lambda t, u, w: F.rms_norm(t + u, (1024,), w, 1e-6)),
+        (f"add_layer_norm_{size}", [x, branch, gain, shift], lambda t, u, w, b: F.layer_norm(t + u, (1024,), w, b)),
     ]
 
 
-def microseconds(work):
+def microseconds(work, runs):
     work()
     start = time.perf_counter()
     work()
     calls = max(1, int(0.02 / max(time.perf_counter() - start, 1e-7)))
     times = []
-    for _ in range(25):
+    for _ in range(runs):
         start = time.perf_counter()
         for _ in range(calls):
             work()
@@ -101,13 +108,14 @@ def microseconds(work):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--filter", default="")
+    parser.add_argument("--filter", default="", help="a regular expression that names are searched for")
+    parser.add_argument("--runs", type=int, default=25)
     args = parser.parse_args()
     print(f"# torch {torch.__version__}")
     for threads in map(int, args.threads.split(",")):
         torch.set_num_threads(threads)
         for name, inputs, op in cases() + elementwise_cases("64K", 1 << 16) + elementwise_cases("16M", 1 << 24):
-            if args.filter not in name:
+            if not re.search(args.filter, name):
                 continue
 
             def forward():
@@ -121,14 +129,14 @@ def main():
             def both():
                 torch.autograd.grad(op(*leaves), wanted, gradient)
 
-            print(f"{name}/forward/threads:{threads}  {microseconds(forward):10.1f} us", flush=True)
-            print(f"{name}/both/threads:{threads}     {microseconds(both):10.1f} us", flush=True)
-        if args.filter in "adamw":
+            print(f"{name}/forward/threads:{threads}  {microseconds(forward, args.runs):10.1f} us", flush=True)
+            print(f"{name}/both/threads:{threads}     {microseconds(both, args.runs):10.1f} us", flush=True)
+        if re.search(args.filter, "adamw"):
             params = [torch.randn(1 << 18, requires_grad=True) for _ in range(32)]
             for p in params:
                 p.grad = torch.randn_like(p)
             optimizer = torch.optim.AdamW(params, lr=1e-4, fused=True)
-            print(f"adamw/step/threads:{threads}  {microseconds(optimizer.step):10.1f} us", flush=True)
+            print(f"adamw/step/threads:{threads}  {microseconds(optimizer.step, args.runs):10.1f} us", flush=True)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,6 @@ enum class UnarySaved : std::uint8_t { nothing, x, y };
     case UnaryFn::rsqrt:
     case UnaryFn::reciprocal:
     case UnaryFn::tan:
-    case UnaryFn::tanh:
-    case UnaryFn::sigmoid:
     case UnaryFn::relu:
       return UnarySaved::y;
     default:

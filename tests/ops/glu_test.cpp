@@ -127,6 +127,33 @@ TEST_P(GluOnDevice, NanStaysNan) {
   }
 }
 
+TEST_P(GluOnDevice, AClosedGateStopsAnInfiniteGradient) {
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+    for (const Kernel kernel : {Kernel::automatic, Kernel::reference}) {
+      SCOPED_TRACE(std::string(name(dtype)) + " " + std::string(name(kernel)));
+      Tensor gate = full({37}, -1, {dtype}).requires_grad_();
+      const Tensor value = full({37}, 2, {dtype});
+      glu(gate, value, Glu::reglu, kernel).backward(full({37}, kInfinity, {dtype}));
+      EXPECT_EQ(gate.grad().to_doubles(), std::vector<double>(37, 0));
+    }
+  }
+}
+
+TEST_P(GluOnDevice, NanOfAGateReachesItsGradient) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+    for (const Kind& k : kKinds) {
+      SCOPED_TRACE(std::string(k.name) + " " + std::string(name(dtype)));
+      Tensor gate = full({37}, nan, {dtype}).requires_grad_();
+      Tensor value = ones({37}, {dtype}).requires_grad_();
+      const Tensor y = glu(gate, value, k.kind);
+      y.backward(ones_like(y));
+      for (const double d : gate.grad().to_doubles()) EXPECT_TRUE(std::isnan(d)) << d;
+      for (const double d : value.grad().to_doubles()) EXPECT_TRUE(std::isnan(d)) << d;
+    }
+  }
+}
+
 TEST_P(GluOnDevice, OnlyTheWantedGradientIsMade) {
   for (const Kind& k : kKinds) {
     const Tensor x = randn({5, 33});

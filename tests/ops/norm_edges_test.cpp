@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <limits>
 
+#include <trinix/autograd/step_graph.h>
+
 namespace trinix::testing {
 namespace {
 
@@ -118,6 +120,37 @@ TEST_P(NormEdgesOnDevice, LargeNormsAndOutliersKeepTheirDigits) {
       const Tensor wide = x.detach().to(DType::f64).requires_grad_();
       EXPECT_LT(relative_error(gradient(x), gradient(wide)), 3 * tolerance);
     }
+  }
+}
+
+/// On cards where a kernel may start before the one in front of it has ended: it must still see all that came before.
+TEST_P(NormEdgesOnDevice, ManyInARowAndReplayedGiveWhatTheyGiveOneByOne) {
+  for (const std::int64_t columns : {64, 1000, 1024, 5120}) {
+    SCOPED_TRACE(columns);
+    Tensor x = from_vector(random_values(static_cast<std::size_t>(300 * columns), 8), {300, columns})
+                   .to(DType::bf16)
+                   .requires_grad_();
+    Tensor w = full({columns}, 1.25, {DType::bf16}).requires_grad_(), b = zeros({columns}, {DType::bf16});
+    const auto chain = [&](bool one_by_one) {
+      Tensor y = x;
+      for (int i = 0; i < 8; ++i) {
+        if (i % 4 == 3) static_cast<void>(zeros({columns}));  // and something that is no kernel
+        const Tensor z = i % 3 == 0 ? layer_norm(y, w, b) : i % 3 == 1 ? rms_norm(y, w) : add_rms_norm(y, x, w).second;
+        y = i % 2 == 0 ? z * 3.0 : z;  // an ordinary kernel in between, here and there
+        if (one_by_one) synchronize(y.device());
+      }
+      const std::vector<Tensor> gradients = grad(y, {x, w}, ones_like(y));
+      return std::vector<Tensor>{y.detach(), gradients[0], gradients[1]};
+    };
+    const auto values = [](const std::vector<Tensor>& of) {
+      std::vector<std::vector<double>> all;
+      for (const Tensor& t : of) all.push_back(t.to_doubles());
+      return all;
+    };
+    const auto expected = values(chain(true));
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(values(chain(false)) == expected) << "run " << i;
+    StepGraph graph(x.device(), [&](const std::vector<Tensor>&) { return chain(false); });
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(values(graph()) == expected) << "step " << i;
   }
 }
 

@@ -44,6 +44,8 @@ std::vector<OpCase> cases() {
                                         {9, 1024},
                                         {5, 1600},
                                         {3, 3072},
+                                        {3, 4096},
+                                        {3, 5000},
                                         {2, 6000},
                                         {3, 9000},
                                         {2, 16384},
@@ -52,7 +54,9 @@ std::vector<OpCase> cases() {
                                         {3, 3001},
                                         {2, 17001},
                                         {2300, 64},
-                                        {301, 1288}}) {
+                                        {301, 1288},
+                                        {290, 1024},
+                                        {140, 8200}}) {
       list.push_back(norm_case(op + "_long", about, {{rows, columns}, {columns}, {columns}}, true, true));
       list.back().dtypes = {DType::f32, DType::bf16, DType::f16};
       if (rows > 100) list.back().dtypes = {columns < 100 ? DType::f32 : DType::bf16};  // for the loop over rows

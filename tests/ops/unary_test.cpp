@@ -227,6 +227,31 @@ TEST_P(UnaryOnDevice, ActivationsByNameHaveTheirLimits) {
   }
 }
 
+// From their values, which round to 1 there, the slopes would be 0 or wrong by their own size.
+TEST_P(UnaryOnDevice, SlopesOfTanhAndSigmoidOutlastTheRoundingOfTheirValues) {
+  const std::vector<std::pair<DType, double>> allowed = {
+      {DType::f64, 1e-14}, {DType::f32, 1e-6}, {DType::bf16, 0x1p-8}, {DType::f16, 0x1p-10}};
+  for (const auto& [dtype, tolerance] : allowed) {
+    for (const bool is_tanh : {true, false}) {
+      for (const Kernel kernel : {Kernel::automatic, Kernel::reference}) {
+        std::vector<double> points = {-4.5, -3.5, 0, 0.25, 3.5, 4.75};
+        if (!is_tanh) points = {-9, -7, 0, 0.25, 7, 9.5};
+        if (size_of(dtype) > 2) points.push_back(is_tanh ? 12 : 24);
+        SCOPED_TRACE(std::string(is_tanh ? "tanh " : "sigmoid ") + std::string(name(dtype)) + " " +
+                     std::string(name(kernel)));
+        Tensor x = from_vector(points).to(dtype).requires_grad_();
+        sum(activate(x, is_tanh ? Activation::tanh : Activation::sigmoid, kernel)).backward();
+        const std::vector<double> slopes = x.grad().to_doubles();
+        for (std::size_t i = 0; i < points.size(); ++i) {
+          const double c = std::cosh(is_tanh ? points[i] : points[i] / 2);
+          const double slope = (is_tanh ? 1 : 0.25) / (c * c);
+          EXPECT_NEAR(slopes[i], slope, tolerance * slope) << points[i];
+        }
+      }
+    }
+  }
+}
+
 TEST_P(UnaryOnDevice, NanStaysNan) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
     for (const Named& n : kFunctions) {

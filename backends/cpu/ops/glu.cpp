@@ -23,7 +23,7 @@ void gradient_row(const C* gate, const C* value, const C* dy, C* dgate, C* dvalu
   for (std::int64_t i = 0; i < n; ++i) {
     const auto at = F::both(gate[i]);
     const C d = dy[i];
-    dgate[i] = d * value[i] * at.slope;
+    dgate[i] = fn::times_slope(d * value[i], at.slope);
     dvalue[i] = d * at.value;
   }
 }

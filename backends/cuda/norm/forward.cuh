@@ -1,5 +1,6 @@
 #pragma once
 
+#include <trinix/backends/cuda/device/dependent_launch.cuh>
 #include <trinix/backends/cuda/norm/rows.cuh>
 
 /// @file
@@ -7,8 +8,10 @@
 ///
 /// Floor: 2 tensors of traffic, 4 with a branch. A row is read once, and all its loads are issued before any result is
 /// waited for. Bytes in flight per multiprocessor for 16-bit types: 32 elements (64 bytes) per thread at 256 and 512
-/// columns (several rows per warp) to 1024, at 1024 threads 64 KB; above, 32 or 64 bytes per thread at 1280 threads or
-/// 1024, 40 to 64 KB. Little's law asks for 4.3 TB/s / 132 * 0.7 us = 23 KB.
+/// columns (several rows per warp) to 1024, at 1024 threads 64 KB; above, 32 to 96 bytes per thread at 1536 to 768
+/// threads, 48 to 64 KB. Little's law asks for 4.3 TB/s / 132 * 0.7 us = 23 KB. Shapes between powers of two leave no
+/// thread without elements at the usual widths. A forward starts in the places that the kernel in front of it leaves,
+/// which saves 2 us of 50.
 
 namespace trinix::cuda {
 
@@ -20,9 +23,13 @@ void with_forward_shape(std::int64_t columns, F f) {
   if (columns <= 512) return f(ShapeTag<32, 16, 256>());
   if (columns <= 768) return f(ShapeTag<32, 24, 256>());
   if (columns <= 1024) return f(ShapeTag<32, 32, 256>());
+  if (columns <= 1536) return f(ShapeTag<96, 16, 96>());
   if (columns <= 2048) return f(ShapeTag<128, 16, 128>());
+  if (columns <= 3072) return f(ShapeTag<192, 16, 192>());
   if (columns <= 4096) return f(ShapeTag<256, 16, 256>());
-  if (columns <= 8192) return f(ShapeTag<512, 16, 512>());
+  if (columns <= 5120) return f(ShapeTag<160, 32, 160>());
+  if (columns <= 8192) return f(ShapeTag<256, 32, 256>());
+  if (columns <= 12288) return f(ShapeTag<384, 32, 384>());
   f(ShapeTag<512, 32, 512>());
 }
 
@@ -46,7 +53,9 @@ __global__ void __launch_bounds__(S::kBlock, kForwardBlocks<T, S, kBranch>) norm
   constexpr int kRows = kRowsAtOnce<S>;
   constexpr int kWidth = S::kWidth;
   constexpr int kVectors = S::kVectors;
-  __shared__ C shared[S::kThreads / kWarp];
+  __shared__ WarpStates<S, C> shared[2];
+  wait_for_kernels_in_front();
+  let_next_kernel_begin();
   const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * S::kGroups + threadIdx.y) * kRows;
   if (first >= p.rows) return;  // the same for all threads of a row
   const int columns = static_cast<int>(p.columns);
@@ -90,6 +99,7 @@ __global__ void __launch_bounds__(S::kBlock, kForwardBlocks<T, S, kBranch>) norm
   keep_narrow(s);
   C mean[kRows] = {};
   C rstd[kRows];
+  const C per_column = C(1) / static_cast<C>(columns);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if constexpr (kCentred) {
@@ -99,7 +109,7 @@ __global__ void __launch_bounds__(S::kBlock, kForwardBlocks<T, S, kBranch>) norm
 #pragma unroll
         for (int k = 0; k < kWidth; ++k) total += widen(s[r][v].at[k]);  // zeros behind the row's end
       }
-      mean[r] = block_combine<S::kThreads>(total, Plus(), shared) / static_cast<C>(columns);
+      mean[r] = combine_row<S>(total, Plus(), shared[0]) * per_column;
     }
     C squares = 0;
 #pragma unroll
@@ -111,7 +121,7 @@ __global__ void __launch_bounds__(S::kBlock, kForwardBlocks<T, S, kBranch>) norm
         squares += d * d;
       }
     }
-    rstd[r] = C(1) / sqrt(block_combine<S::kThreads>(squares, Plus(), shared) / static_cast<C>(columns) + p.eps);
+    rstd[r] = C(1) / sqrt(combine_row<S>(squares, Plus(), shared[1]) * per_column + p.eps);
   }
   keep_narrow(s);
 #pragma unroll

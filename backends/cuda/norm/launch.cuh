@@ -77,10 +77,15 @@ class NormSums {
     };
     const NormGradients<T> gradients{of(a.dweight, dweight_, a.accumulate_dweight),
                                      of(a.dbias, dbias_, a.accumulate_dbias), partial_rows_, a.s.size(1)};
-    launch("norm", norm_gradients_kernel<T>,
-           {.grid = dim3(grid_of(ceil_div(a.s.size(1), kWarp)), a.dbias.defined ? 2 : 1),
-            .block = dim3(kWarp, kPartialThreads)},
-           stream_, gradients);
+    const auto run = [&]<int kWidth>() {
+      launch("norm", norm_gradients_kernel<kWidth, T>,
+             {.grid = dim3(grid_of(ceil_div(a.s.size(1), kWarp * kWidth)), a.dbias.defined ? 2 : 1),
+              .block = dim3(kWarp, kPartialWarps),
+              .early = true},
+             stream_, gradients);
+    };
+    constexpr int kWide = kPerAccess<C>;
+    a.s.size(1) % kWide == 0 ? run.template operator()<kWide>() : run.template operator()<1>();
   }
 
  private:
@@ -102,7 +107,8 @@ void forward_held(const NormForwardData<T>& p, const Stream& stream) {
     const auto run = [&]<NormBranch kBranch>() {
       launch("norm", norm_forward_kernel<kCentred, kBranch, S, T>,
              {.grid = dim3(grid_of(ceil_div(p.rows, S::kGroups * kRowsAtOnce<S>))),
-              .block = dim3(S::kThreads, S::kGroups)},
+              .block = dim3(S::kThreads, S::kGroups),
+              .early = true},
              stream, p);
     };
     if (p.branch == nullptr) return run.template operator()<NormBranch::none>();
@@ -124,10 +130,11 @@ bool backward_held(const NormBackward& args, const Stream& stream) {
   const std::int64_t rows = args.s.size(0);
   const std::size_t tensors = args.dsum.defined ? 3 : 2;
   bool done = false;
-  with_backward_shape(args.s.size(1), [&](auto tag) {
+  with_backward_shape<kCentred>(args.s.size(1), [&](auto tag) {
     using S = typename decltype(tag)::template For<T>;
-    constexpr int kBlocksPerMultiprocessor = 512 / S::kBlock;
-    constexpr std::size_t kReserved = 2048;  // of a block: static variables, and what the driver takes
+    constexpr int kBlocksPerMultiprocessor = kBackwardBlocks<S>;
+    // Of a block: static variables, and what the driver takes.
+    constexpr std::size_t kReserved = 2048 + std::size_t{kWeightBytes<kCentred, S, T>};
     const std::size_t available = static_cast<std::size_t>(shared_limit(stream.device)) / kBlocksPerMultiprocessor;
     const std::size_t stage = tensors * kStageBytes<S>;
     if (available < stage + kReserved) return;
@@ -141,7 +148,8 @@ bool backward_held(const NormBackward& args, const Stream& stream) {
     launch("norm", norm_backward_kernel<kCentred, S, T>,
            {.grid = dim3(grid_of(blocks)),
             .block = dim3(S::kThreads, S::kGroups),
-            .shared_bytes = static_cast<std::size_t>(stages) * stage},
+            .shared_bytes = static_cast<std::size_t>(stages) * stage + std::size_t{kWeightBytes<kCentred, S, T>},
+            .early = true},
            stream, sums.data(), stages);
     sums.add_up();
     done = true;

@@ -99,18 +99,20 @@ __device__ Vector<T, kCount> narrow_vector(const Vector<compute_t<T>, kCount>& v
 
 /// Makes the compiler forget that it has widened these 16-bit values before: else it keeps both, which fills the
 /// registers; widening again costs one instruction.
-template <class T, int kRows, int kVectors, int kCount>
-__device__ void keep_narrow(Vector<T, kCount> (&held)[kRows][kVectors]) {
-  if constexpr (sizeof(T) == 2) {
+template <class T, int kCount>
+__device__ void keep_narrow(Vector<T, kCount>& held) {
+  if constexpr (sizeof(T) == 2 && kCount > 1) {
+    auto& words = reinterpret_cast<std::uint32_t(&)[kCount / 2]>(held);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
+    for (int i = 0; i < kCount / 2; ++i) asm volatile("" : "+r"(words[i]));
+  }
+}
+template <class V, int kRows, int kVectors>
+__device__ void keep_narrow(V (&held)[kRows][kVectors]) {
 #pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
-        auto& words = reinterpret_cast<std::uint32_t(&)[kCount / 2]>(held[r][v]);
+  for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-        for (int i = 0; i < kCount / 2; ++i) asm volatile("" : "+r"(words[i]));
-      }
-    }
+    for (int v = 0; v < kVectors; ++v) keep_narrow(held[r][v]);
   }
 }
 
@@ -148,6 +150,32 @@ struct ShapeTag {
   template <class T>
   using For = RowShape<T, kThreadsOfRow, kElementsOfThread, kThreadsOfBlock>;
 };
+
+/// One state for each warp of each of a block's rows.
+template <class S, class State>
+using WarpStates = State[S::kGroups][S::kThreads / kWarp];
+
+/// All threads of a row receive the combination of their states. Rows of several warps meet once, at a barrier of their
+/// own: `shared` may be used again only behind the next meeting, so callers take turns between two.
+template <class S, class State, class Merge>
+__device__ State combine_row(State state, Merge merge, WarpStates<S, State>& shared) {
+  constexpr int kWarps = S::kThreads / kWarp;
+  state = warp_combine(state, merge);
+  if constexpr (kWarps > 1) {
+    State* const of_row = shared[threadIdx.y];
+    if (threadIdx.x % kWarp == 0) of_row[threadIdx.x / kWarp] = state;
+    if constexpr (S::kGroups == 1) {
+      __syncthreads();
+    } else {  // barrier 0 is that of the block
+      static_assert(S::kGroups < 16);
+      asm volatile("bar.sync %0, %1;" ::"r"(1 + static_cast<int>(threadIdx.y)), "n"(S::kThreads) : "memory");
+    }
+    state = of_row[0];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) state = merge(state, of_row[w]);
+  }
+  return state;
+}
 
 /// Longest row of the kernels that hold rows in registers or shared memory.
 inline constexpr std::int64_t kLongestHeldRow = 16384;

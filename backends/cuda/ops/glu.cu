@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kMapThreads)
     for (int k = 0; k < kVector; ++k) {
       const C d = widen(dy[u].at[k]);
       const auto act = g.both(widen(gate[u].at[k]));
-      dgate.at[k] = narrow_to<T>(d * widen(value[u].at[k]) * act.slope);
+      dgate.at[k] = narrow_to<T>(fn::times_slope(d * widen(value[u].at[k]), act.slope));
       dvalue.at[k] = narrow_to<T>(d * act.value);
     }
     if (p.dgate != nullptr) store_vector(p.dgate + at[u][0], dgate);

@@ -1,6 +1,5 @@
-// Rope. A thread turns the same columns of several heads of one token: it reads the token's cosines and sines once, and
-// has all of its heads in flight at once, in accesses of 16 bytes. Floor: one read and one write of the turned columns;
-// the tables stay in the caches.
+// Rope. A thread turns the same columns of one or several heads of a token, all of them in flight at once, in accesses
+// of 16 bytes. Floor: one read and one write of the turned columns; the tables stay in the caches.
 #include <trinix/backends/cuda/index_check.cuh>
 #include <trinix/backends/dispatch.h>
 #include <trinix/core/ops/rope.h>
@@ -9,7 +8,7 @@ namespace trinix::cuda {
 
 namespace {
 
-constexpr int kRopeThreads = 256;
+constexpr int kRopeThreads = 128;
 
 /// The call as the kernel sees it. Strides in elements: batch, token, head, column.
 template <class T>
@@ -42,59 +41,61 @@ struct RopeCall {
   }
 };
 
-/// Pairs of columns of one head: kPairs of them, as whole accesses where kWide.
+/// kPairs pairs of columns of one head, as whole accesses where kWide. They are held as they came, so that 16-bit
+/// values share registers: the fewer there are, the more threads have their columns in flight.
 template <class T, RopeLayout kLayout, int kPairs, bool kWide>
-struct HeadChunk {
-  T a[kPairs];
-  T b[kPairs];
-
+class HeadChunk {
+ public:
   __device__ void load(const T* head, std::int64_t step, std::int64_t chunk, std::int64_t pairs) {
-    if constexpr (!kWide) {
-      constexpr bool kHalf = kLayout == RopeLayout::half;
-      a[0] = head[(kHalf ? chunk : 2 * chunk) * step];
-      b[0] = head[(kHalf ? chunk + pairs : 2 * chunk + 1) * step];
-    } else if constexpr (kLayout == RopeLayout::half) {
-      const auto first = load_vector<kPairs>(head + chunk * kPairs);
-      const auto second = load_vector<kPairs>(head + pairs + chunk * kPairs);
 #pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        a[i] = first.at[i];
-        b[i] = second.at[i];
-      }
-    } else {
-      const auto both = load_vector<2 * kPairs>(head + chunk * 2 * kPairs);
-#pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        a[i] = both.at[2 * i];
-        b[i] = both.at[2 * i + 1];
-      }
-    }
+    for (int i = 0; i < kAccesses; ++i) held_[i] = load_vector<kAccess>(head + place(i, step, chunk, pairs));
   }
 
   __device__ void store(T* head, std::int64_t step, std::int64_t chunk, std::int64_t pairs) const {
-    if constexpr (!kWide) {
-      constexpr bool kHalf = kLayout == RopeLayout::half;
-      head[(kHalf ? chunk : 2 * chunk) * step] = a[0];
-      head[(kHalf ? chunk + pairs : 2 * chunk + 1) * step] = b[0];
-    } else if constexpr (kLayout == RopeLayout::half) {
-      Vector<T, kPairs> first, second;
 #pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        first.at[i] = a[i];
-        second.at[i] = b[i];
-      }
-      store_vector(head + chunk * kPairs, first);
-      store_vector(head + pairs + chunk * kPairs, second);
-    } else {
-      Vector<T, 2 * kPairs> both;
+    for (int i = 0; i < kAccesses; ++i) store_vector(head + place(i, step, chunk, pairs), held_[i]);
+  }
+
+  __device__ void turn(const float (&cos)[kPairs], const float (&sin)[kPairs]) {
+    keep_narrow();
 #pragma unroll
-      for (int i = 0; i < kPairs; ++i) {
-        both.at[2 * i] = a[i];
-        both.at[2 * i + 1] = b[i];
-      }
-      store_vector(head + chunk * 2 * kPairs, both);
+    for (int i = 0; i < kPairs; ++i) {
+      T& first = held_[0].at[kTogether ? 2 * i : i];
+      T& second = held_[kAccesses - 1].at[kTogether ? 2 * i + 1 : i];
+      using C = compute_t<T>;
+      const C a = widen(first);
+      const C b = widen(second);
+      const C c = cos[i];
+      const C s = sin[i];
+      first = narrow_to<T>(a * c - b * s);
+      second = narrow_to<T>(b * c + a * s);
     }
   }
+
+ private:
+  static constexpr bool kHalf = kLayout == RopeLayout::half;
+  static constexpr int kAccess = !kWide ? 1 : kHalf ? kPairs : 2 * kPairs;
+  static constexpr int kAccesses = 2 * kPairs / kAccess;
+  static constexpr bool kTogether = kAccesses == 1;  ///< the values of a pair lie side by side
+
+  __device__ static std::int64_t place(int access, std::int64_t step, std::int64_t chunk, std::int64_t pairs) {
+    const std::int64_t column = kHalf ? chunk * kPairs + access * pairs : chunk * 2 * kPairs + access * kAccess;
+    return kWide ? column : column * step;
+  }
+
+  /// Else the compiler unpacks what is loaded at once, and fills the registers with halves of words.
+  __device__ void keep_narrow() {
+    if constexpr (sizeof(T) == 2 && kAccess > 1) {
+#pragma unroll
+      for (int v = 0; v < kAccesses; ++v) {
+        auto& words = reinterpret_cast<std::uint32_t(&)[kAccess / 2]>(held_[v]);
+#pragma unroll
+        for (int i = 0; i < kAccess / 2; ++i) asm volatile("" : "+r"(words[i]));
+      }
+    }
+  }
+
+  Vector<T, kAccess> held_[kAccesses];
 };
 
 /// `count` floats in accesses of up to 16 bytes.
@@ -111,8 +112,7 @@ __device__ void load_floats(const float* from, float (&to)[kCount]) {
 
 /// kHeads heads per thread, a group's heads being `groups` apart, so that neighbouring threads have neighbouring heads.
 template <class T, RopeLayout kLayout, int kPairs, bool kWide, int kHeads>
-__global__ void __launch_bounds__(kRopeThreads) rope_kernel(RopeCall<T> call) {
-  using C = compute_t<T>;
+__global__ void __launch_bounds__(kRopeThreads, kWide && sizeof(T) == 2 ? 12 : 1) rope_kernel(RopeCall<T> call) {
   const std::uint32_t item = blockIdx.x * kRopeThreads + threadIdx.x;
   if (item >= call.items) return;
   const std::uint32_t in_token = call.chunks.quotient(item);
@@ -154,18 +154,12 @@ __global__ void __launch_bounds__(kRopeThreads) rope_kernel(RopeCall<T> call) {
     load_floats(call.sin + position * call.pairs + chunk * kPairs, sin);
   }
 #pragma unroll
+  for (int i = 0; i < kPairs; ++i) sin[i] *= call.sign;
+#pragma unroll
   for (int u = 0; u < kHeads; ++u) {
     const int head = first_head + u * head_step;
     if (head >= call.heads) return;
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const C a = widen(columns[u].a[i]);
-      const C b = widen(columns[u].b[i]);
-      const C c = cos[i];
-      const C s = call.sign * sin[i];
-      columns[u].a[i] = narrow_to<T>(a * c - b * s);
-      columns[u].b[i] = narrow_to<T>(b * c + a * s);
-    }
+    columns[u].turn(cos, sin);
     columns[u].store(to + head * call.to_strides[2], call.to_strides[3], chunk, call.pairs);
   }
 }
@@ -228,8 +222,9 @@ void rotate(const Rope::Rotation& args, const Stream& stream) {
   constexpr bool kHalf = kLayout == RopeLayout::half;
   constexpr int kAccess = kPerAccess<T>;
   constexpr int kPairs = kHalf ? kAccess : kAccess / 2;
-  // 128 bytes of columns in flight per thread.
-  constexpr int kHeads = kHalf ? 4 : 8;
+  // Two accesses in flight per thread, and so few registers that a multiprocessor holds 1536 threads: 48 KB. More
+  // heads per thread, which read the tables less often, were slower.
+  constexpr int kHeads = kHalf ? 1 : 2;
   const std::int64_t pairs = args.cos.size(1);
   const bool tables_aligned = reinterpret_cast<std::uintptr_t>(args.cos.data) % 16 == 0 &&
                               reinterpret_cast<std::uintptr_t>(args.sin.data) % 16 == 0;
