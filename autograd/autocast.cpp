@@ -32,7 +32,7 @@ Tensor recorded_cast(const Tensor& leaf, DType dtype) {
   if (AnomalyMode::enabled()) detail::check_finite("autocast", "forward", y);
   if (!needs_grad({leaf})) return y;
   const auto node = std::make_shared<CastNode>(leaf.dtype());
-  node->edges = detail::edges_to("autocast", {leaf});
+  detail::add_edges("autocast", {leaf}, node->edges);
   detail::attach(node, y, 0);
   return y;
 }

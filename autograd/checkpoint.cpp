@@ -242,7 +242,8 @@ std::vector<Tensor> checkpoint_all(const Function& function, const std::vector<T
                                    const CheckpointOptions& options) {
   if (!grad_enabled()) return function(inputs);
   for (const Tensor& input : inputs) {
-    if (input.defined()) static_cast<void>(detail::edges_to("checkpoint", {input}));  // refuses outdated views
+    Edges unused;
+    if (input.defined()) detail::add_edges("checkpoint", {input}, unused);  // refuses outdated views
   }
   const auto node = std::make_shared<CheckpointNode>(function, inputs, options);
   // The first run is recorded as well and its graph dropped at once. So every op behaves as it will the second time

@@ -129,7 +129,8 @@ class LeafNode : public Node {
 template <class F>
 class OpNode final : public Node {
  public:
-  OpNode(const char* op, F backward) : Node(op), backward_(std::move(backward)) {}
+  template <class G>
+  OpNode(const char* op, G&& backward) : Node(op), backward_(std::forward<G>(backward)) {}
   void backward(BackwardContext& context) override { backward_(context); }
 
  private:

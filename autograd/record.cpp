@@ -35,25 +35,28 @@ void record_no_backward(const char* op, TensorList inputs) {
 
 namespace detail {
 
-Edges edges_to(const char* op, TensorList inputs) {
-  Edges edges;
+void add_edges(const char* op, TensorList inputs, Edges& edges) {
   for (const Tensor& t : inputs) {
-    Edge edge;
-    const AutogradRecord* const record = t.defined() ? t.autograd().get() : nullptr;
-    if (t.defined() && is_outdated_view(t)) {
+    Edge& edge = edges.add();
+    if (!t.defined()) continue;
+    const AutogradRecord* const record = t.autograd().get();
+    if (is_outdated_view(t)) {
       fail<AutogradError>(op,
                           "input {} is a view whose base was changed in place by '{}' after the view was taken, so "
                           "its gradient would be wrong; take the view again",
-                          edges.size(), t.storage()->last_writer());
+                          edges.size() - 1, t.storage()->last_writer());
     }
-    if (record != nullptr) edge = {record->node, record->index};
-    edges.push_back(std::move(edge));
+    if (record == nullptr) continue;
+    edge.node = record->node;
+    edge.index = record->index;
   }
-  return edges;
 }
 
 void attach(const std::shared_ptr<Node>& node, const Tensor& output, int index) {
-  node->outputs.push_back({output.shape(), output.dtype(), output.device(), {}, {}});
+  NodeOutput& made = node->outputs.add();
+  made.shape = output.shape();
+  made.dtype = output.dtype();
+  made.device = output.device();
   if (!is_floating(output.dtype())) return;
   auto record = std::make_shared<AutogradRecord>();
   record->node = node;

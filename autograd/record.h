@@ -90,7 +90,7 @@ class TensorList {
 
 namespace detail {
 /// Edges to the inputs; checks that no input is a view outdated by a write to its base.
-Edges edges_to(const char* op, TensorList inputs);
+void add_edges(const char* op, TensorList inputs, Edges& edges);
 void attach(const std::shared_ptr<Node>& node, const Tensor& output, int index);
 void check_finite(const char* op, const char* phase, const Tensor& value);
 /// Refuses in-place writes that autograd cannot follow.
@@ -99,7 +99,7 @@ void check_in_place(const char* op, const Tensor& target, bool recorded);
 template <class F>
 std::shared_ptr<Node> make_node(const char* op, TensorList inputs, TensorList saved, F&& backward) {
   auto node = std::make_shared<OpNode<std::decay_t<F>>>(op, std::forward<F>(backward));
-  node->edges = edges_to(op, inputs);
+  add_edges(op, inputs, node->edges);
   node->saved.reserve(saved.size());
   for (const Tensor& t : saved) node->saved.emplace_back(t);
   return node;

@@ -14,16 +14,12 @@ namespace trinix::detail {
 template <class T, std::size_t kFew>
 class SmallVector {
  public:
-  void push_back(T value) {
-    if (size_ < kFew) {
-      few_[size_] = std::move(value);
-    } else {
-      if (size_ == kFew) {
-        for (T& element : few_) many_.push_back(std::move(element));
-      }
-      many_.push_back(std::move(value));
-    }
-    ++size_;
+  void push_back(T value) { add() = std::move(value); }
+
+  /// A new element at the end, as its default constructor makes it.
+  T& add() {
+    if (size_ < kFew) return few_[size_++];
+    return add_to_many();
   }
 
   [[nodiscard]] std::size_t size() const { return size_; }
@@ -35,6 +31,14 @@ class SmallVector {
   const T& operator[](std::size_t i) const { return begin()[i]; }
 
  private:
+  T& add_to_many() {
+    if (size_ == kFew) {
+      for (T& element : few_) many_.push_back(std::move(element));
+    }
+    ++size_;
+    return many_.emplace_back();
+  }
+
   std::array<T, kFew> few_{};
   std::vector<T> many_;
   std::size_t size_ = 0;

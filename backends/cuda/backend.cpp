@@ -28,6 +28,7 @@ struct Card {
   explicit Card(int index) : allocator(index) {}
   CachingAllocator allocator;
   std::once_flag ready;
+  std::atomic<bool> is_ready = false;
   cudaStream_t stream = nullptr;
   std::atomic<bool> capturing = false;
   int capture_pool = 0;
@@ -135,13 +136,17 @@ class CudaBackend final : public Backend {
   /// The card, prepared on first use: a stream, a place for faults, and a check that this binary has code for it.
   Card& card(int index) {
     Card& c = *cards_[static_cast<std::size_t>(index)];
+    if (!c.is_ready.load(std::memory_order_acquire)) prepare(c, index);  // every op asks: call_once is slower than this
+    return c;
+  }
+  static void prepare(Card& c, int index) {
     std::call_once(c.ready, [&] {
       const DeviceGuard guard(index);
       check_has_code(index);
       check(cudaStreamCreateWithFlags(&c.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
       prepare_faults(index);
+      c.is_ready.store(true, std::memory_order_release);
     });
-    return c;
   }
 
   cudaError_t status_ = cudaSuccess;

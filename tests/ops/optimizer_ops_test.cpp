@@ -63,18 +63,34 @@ TEST(OptimizerOps, MuonMovesAlongTheOrthogonalisedMomentum) {
 
 TEST(OptimizerOps, NewtonSchulzOfEveryKernelIsTheComposedOne) {
   // Rows and columns of multiples of 8, which the kernel that computes symmetric products by half takes: one to three
-  // of its tiles of 128, the last of them partly filled, wide and tall.
+  // of its tiles of 128, the last of them partly filled, wide and tall; on a card enough matrices for its tiles of 192,
+  // too.
   const std::vector<std::pair<DType, double>> tolerances = {
       {DType::f32, 1e-3}, {DType::bf16, 0.05}, {DType::f16, 0.01}};
+  const auto steps = optim::newton_schulz_steps(optim::NewtonSchulzCoefficients::quintic, 5);
   for (const Device device : test_devices()) {
     for (const auto& [dtype, tolerance] : tolerances) {
-      for (const Shape& shape : {Shape{2, 136, 200}, Shape{2, 200, 136}, Shape{3, 64, 64}, Shape{1, 264, 328}}) {
+      std::vector<Shape> shapes = {{2, 136, 200}, {2, 200, 136}, {3, 64, 64}, {1, 264, 328}};
+      if (device.is_cuda()) shapes.insert(shapes.end(), {{70, 200, 264}, {70, 264, 200}});
+      for (const Shape& shape : shapes) {
         const auto values = random_values(static_cast<std::size_t>(numel(shape)), 1);
-        const Tensor x = from_vector(values, shape).to(dtype).to(device);
-        const Tensor y = optim::newton_schulz(x);
-        note_kernels_run();
-        const Tensor composed = optim::newton_schulz(x, {.kernel = Kernel::reference});
-        EXPECT_LT(relative_error(y.to_doubles(), composed.to_doubles()), tolerance) << name(dtype);
+        // Of norm 1 each, as the kernels take them.
+        const Tensor raw = from_vector(values, shape);
+        const Tensor x = (raw / sqrt(sum(raw * raw, {1, 2}, true))).to(dtype).to(device);
+        const Tensor work =
+            empty({2 * shape[0] * std::min(shape[1], shape[2]) * std::min(shape[1], shape[2])}, {dtype, device});
+        const Tensor composed = empty_like(x);
+        optim::newton_schulz_(x.clone(), composed, work, {.kernel = Kernel::reference});
+        for (const Impl<NewtonSchulz>& impl : KernelTable<NewtonSchulz>::instance().impls(device.type)) {
+          const Tensor start = x.clone(), y = empty_like(x);
+          const NewtonSchulz::Forward args{.x = start.raw(), .out = y.raw(), .work = work.raw(), .steps = steps};
+          if (impl.why_not != nullptr && impl.why_not(args, false) != nullptr) continue;
+          impl.forward(args, stream_of(device));
+          detail::note_kernel(NewtonSchulz::kName, impl.name);
+          note_kernels_run();
+          EXPECT_LT(relative_error(y.to_doubles(), composed.to_doubles()), tolerance)
+              << impl.name << " " << name(dtype) << " " << shape.to_string();
+        }
       }
     }
   }

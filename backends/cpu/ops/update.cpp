@@ -39,8 +39,9 @@ void update(const UpdateItem& item, const UpdateNumbers<compute_t<P>>& numbers, 
   C* __restrict master = kRounding == Rounding::of_master ? item.master.as<C>() + range.begin : nullptr;
   const std::uint32_t* __restrict bits = range.bits;
   const std::int64_t n = range.end - range.begin;
-#pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) {
+  // A function of its own: an array that is declared in the loop itself keeps GCC from making vectors of it. Those of
+  // mixed types, of which there are many, stay small and scalar.
+  const auto one = [&](std::int64_t i) {
     C states[3] = {};
     if constexpr (kStates > 0) states[0] = static_cast<C>(first[i]);
     if constexpr (kStates > 1) states[1] = second[i];
@@ -56,6 +57,12 @@ void update(const UpdateItem& item, const UpdateNumbers<compute_t<P>>& numbers, 
       if constexpr (kRounding == Rounding::of_master) master[i] = now;
       p[i] = P(now);
     }
+  };
+  if constexpr (std::is_same_v<P, C> && std::is_same_v<G, C> && std::is_same_v<M, C>) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) one(i);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) one(i);
   }
 }
 

@@ -25,14 +25,14 @@ constexpr int kCandidates = 24;
 constexpr int kRuns = 5;
 
 /// Results of a card model and library version: the choice is an index into a list that both determine. The number is
-/// that of the format of a line.
+/// that of the format of a line and of what kernels are asked for (product.cpp).
 std::string file_name(int device) {
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
   std::string model(p.name);
   std::replace_if(
       model.begin(), model.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
-  return "matmul_2_" + model + "_" + std::to_string(blas_library().version()) + ".txt";
+  return "matmul_3_" + model + "_" + std::to_string(blas_library().version()) + ".txt";
 }
 
 std::filesystem::path cache_folder() {

@@ -116,9 +116,10 @@ void full_forward(const NewtonSchulz::Forward& args, const Stream& stream) {
 }  // namespace
 
 void register_newton_schulz() {
+  // Over the hidden matrices of GPT-2 cuBLASLt's full products take 2.98 ms on an H100, ours by half 3.32 ms.
+  register_kernel<NewtonSchulz>({"cublaslt", Kernel::fused, DeviceType::cuda, 10, nullptr, full_forward, nullptr});
   register_kernel<NewtonSchulz>(
-      {"symmetric", Kernel::fused, DeviceType::cuda, 10, why_not_symmetric, symmetric_forward, nullptr});
-  register_kernel<NewtonSchulz>({"cublaslt", Kernel::fused, DeviceType::cuda, 0, nullptr, full_forward, nullptr});
+      {"symmetric", Kernel::fused, DeviceType::cuda, 0, why_not_symmetric, symmetric_forward, nullptr});
 }
 
 }  // namespace trinix::cuda
