@@ -58,7 +58,8 @@ struct Config {
 };
 
 Tensor uniform(const Shape& shape, std::uint64_t seed, double low = -2, double high = 2) {
-  return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed, low, high), shape).to(Device::cuda());
+  Generator generator(seed);
+  return rand(shape, {DType::f32, Device::cuda()}, &generator) * (high - low) + low;
 }
 
 struct Operands {
@@ -337,7 +338,7 @@ TEST_F(AttentionDecode, WhoSeesNothingGetsZeros) {
 
 TEST_F(AttentionDecode, IsChosenForFewQueriesWithoutGradients) {
   const auto chosen = [](std::int64_t queries, bool learns, double dropout) {
-    const Tensor q = zeros({1, queries, 4, 64}, {DType::bf16, Device::cuda()});
+    Tensor q = zeros({1, queries, 4, 64}, {DType::bf16, Device::cuda()});
     const Tensor k = zeros({1, 100, 2, 64}, {DType::bf16, Device::cuda()});
     if (learns) q.requires_grad_();
     static_cast<void>(scaled_dot_product_attention(q, k, k, {.dropout = dropout}));
