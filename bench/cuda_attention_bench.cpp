@@ -88,6 +88,10 @@ enum class Direction { forward, backward, deterministic };
 void measure(benchmark::State& state, const trinix::Impl<Attention>& impl, const Size& size, const Options& options,
              Direction direction) {
   const Problem problem(size, options);
+  const bool forward_only = direction == Direction::forward;
+  const char* refusal = impl.why_not == nullptr ? nullptr : impl.why_not(problem.forward, !forward_only);
+  if (refusal == nullptr && !forward_only && impl.backward == nullptr) refusal = "has no backward";
+  if (refusal != nullptr) return state.SkipWithError(refusal);
   const trinix::Stream stream = trinix::stream_of(Device::cuda());
   trinix::set_deterministic(direction == Direction::deterministic);
   impl.forward(problem.forward, stream);

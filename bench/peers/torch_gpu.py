@@ -176,6 +176,48 @@ def attention(args):
         report("attention", f"SDPA {name}", both_s, tflops=1e-12 * 3.5 * flops / both_s[0])
 
 
+# As bench/cuda_attention_decode_bench.cpp: (name, batch, queries, keys, heads, key heads, depth).
+DECODE_SIZES = [
+    ("B16_Q1_S8192_H32_8_D128", 16, 1, 8192, 32, 8, 128), ("B16_Q4_S8192_H32_8_D128", 16, 4, 8192, 32, 8, 128),
+    ("B16_Q16_S8192_H32_8_D128", 16, 16, 8192, 32, 8, 128), ("B1_Q1_S8192_H32_8_D128", 1, 1, 8192, 32, 8, 128),
+    ("B1_Q1_S131072_H32_8_D128", 1, 1, 131072, 32, 8, 128), ("B16_Q1_S8192_H32_1_D128", 16, 1, 8192, 32, 1, 128),
+    ("B16_Q1_S2048_H32_32_D128", 16, 1, 2048, 32, 32, 128), ("B64_Q1_S1024_H12_12_D64", 64, 1, 1024, 12, 12, 64),
+    ("B1_Q1_S1024_H12_12_D64", 1, 1, 1024, 12, 12, 64), ("B1_Q1_S128_H12_12_D64", 1, 1, 128, 12, 12, 64),
+    ("B16_Q1_S4096_H16_4_D256", 16, 1, 4096, 16, 4, 256),
+]
+
+
+def attention_decode(args):
+    """Full attention of the last queries; keys and values lie by head, as PyTorch prefers. And what the card reads."""
+    big = torch.ones(2**29, device=DEVICE, dtype=torch.bfloat16)
+    seconds = measure(lambda i: torch.sum(big.view(torch.int32), dtype=torch.int32), 5)
+    report("read", "sum", seconds, gb_per_second=1e-9 * 2 * 2**29 / seconds[0])
+    del big
+    for size, b, sq, s, h, hkv, d in DECODE_SIZES:
+        size_bytes = 4 * b * s * hkv * d
+        count = max(2, (200 << 20) // size_bytes)  # none is still in L2 from the last call
+        q = torch.randn(b, h, sq, d, device=DEVICE, dtype=torch.bfloat16)
+        sets = [[torch.randn(b, hkv, s, d, device=DEVICE, dtype=torch.bfloat16) for _ in range(2)] for _ in range(count)]
+        for backend, name in [(SDPBackend.CUDNN_ATTENTION, "cuDNN"), (SDPBackend.FLASH_ATTENTION, "flash"),
+                              (SDPBackend.EFFICIENT_ATTENTION, "efficient"), (None, "automatic")]:
+            def forward(i):
+                return F.scaled_dot_product_attention(q, *sets[i % count], enable_gqa=h != hkv)
+
+            try:
+                with torch.no_grad():
+                    if backend is None:
+                        seconds = measure(forward, 20, runs=10)
+                    else:
+                        with sdpa_kernel(backend):
+                            seconds = measure(forward, 20, runs=10)
+            except RuntimeError as error:
+                print(f"# {size} SDPA {name} cannot: {str(error).splitlines()[0]}", flush=True)
+                continue
+            report(size, f"SDPA {name}", seconds, gb_per_second=1e-9 * size_bytes / seconds[0])
+        del sets
+        torch.cuda.empty_cache()
+
+
 # As bench/cuda_attention_bench.cpp: (name, batch, length, heads, key heads, depth), and what is asked for beside.
 ATTENTION_SIZES = [
     ("D128_S4096_B1_H32", 1, 4096, 32, 32, 128), ("D64_S2048_B8_H16", 8, 2048, 16, 16, 64),
@@ -319,7 +361,7 @@ def ceilings(args):
 WORKLOADS = dict(ceilings=ceilings, gpt2=gpt2, char=char, attention=attention, cross_entropy=cross_entropy, adamw=adamw,
                  optimizers=optimizers, eager_add=eager_add)
 # Timed when asked for: their counterparts here are programs of their own.
-MORE_WORKLOADS = dict(attention_options=attention_options)
+MORE_WORKLOADS = dict(attention_options=attention_options, attention_decode=attention_decode)
 
 
 def main():

@@ -6,6 +6,7 @@
 #include <trinix/autograd/grad_mode.h>
 #include <trinix/autograd/ops.h>
 #include <trinix/core/error.h>
+#include <trinix/core/kernel.h>
 #include <trinix/layers/generate.h>
 #include <trinix/layers/gpt.h>
 #include <trinix/layers/llama.h>
@@ -142,6 +143,37 @@ TEST(Generate, WithAndWithoutCacheAgreeAlsoBeyondTheBlock) {
       EXPECT_EQ(cached, plain);
     }
     EXPECT_TRUE(subject->is_training());
+  }
+}
+
+TEST(Generate, WithAndWithoutCacheAgreeOnACardInHalfPrecision) {
+  if (!is_available(Device::cuda())) GTEST_SKIP() << "needs a card";
+  Generator g(5);
+  LlamaConfig config{.vocab_size = 31,
+                     .block_size = 96,
+                     .layers = 2,
+                     .heads = 8,
+                     .width = 128,
+                     .kv_heads = 2,
+                     .init_std = 0.1,
+                     .generator = &g};
+  std::vector<std::int64_t> prompt;
+  for (std::int64_t i = 0; i < 20; ++i) prompt.push_back(i * 7 % 31);
+  for (const bool biased : {false, true}) {
+    SCOPED_TRACE(biased);
+    if (biased) {
+      config.position = Position::alibi;
+      config.sliding_window = 40;
+    }
+    Llama llama(config);
+    llama.to(Device::cuda());
+    llama.to(DType::f16);
+    const auto cached = generate(llama, prompt, {.max_new_tokens = 60, .sampling = {.temperature = 0}});
+    EXPECT_EQ(last_kernel("attention"), "cuda_decode");
+    const auto plain =
+        generate(llama, prompt, {.max_new_tokens = 60, .sampling = {.temperature = 0}, .use_cache = false});
+    EXPECT_NE(last_kernel("attention"), "cuda_decode");
+    EXPECT_EQ(cached, plain);
   }
 }
 

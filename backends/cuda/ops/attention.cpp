@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include <trinix/backends/cuda/attention/attention.h>
+#include <trinix/backends/cuda/attention/decode/decode.h>
 #include <trinix/backends/cuda/attention/flash/flash.h>
 #include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/properties.h>
@@ -59,6 +60,19 @@ const char* flash_why_not(const Attention::Forward& args, bool) {
   if (const char* reason = why_not_at_all(in)) return reason;
   if (!has_hopper_code(in.q.device)) return "runs on Hopper, compiled for sm_90a";
   if (in.q.size(3) > kFlashDepth || in.v.size(3) > kFlashDepth) return "takes head dims up to 128";
+  return nullptr;
+}
+
+const char* decode_why_not(const Attention::Forward& args, bool) {
+  const Attention::Inputs& in = args.in;
+  if (const char* reason = why_not_at_all(in)) return reason;
+  if ((in.query_starts.defined ? in.longest_query : in.q.size(1)) > kDecodeQueries) return "takes up to 16 queries";
+  if (in.dropout > 0) return "takes no dropout";
+  const std::int64_t depth = std::max(in.q.size(3), in.v.size(3));
+  if (depth > kDecodeDepth) return "takes head dims up to 256";
+  if (shared_limit(in.q.device) < decode_shared_bytes(decode_width(depth))) {
+    return "needs more shared memory than this device has";
+  }
   return nullptr;
 }
 
@@ -158,6 +172,28 @@ void flash_forward(const Attention::Forward& args, const Stream& stream) {
   const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
   flash_dispatch(task.problem, args.in.q.dtype,
                  [&]<class T, int kWidth>() { run_flash_forward<T, kWidth>(task, stream); });
+}
+
+template <class T>
+void decode(const AttentionForwardTask& task, const Stream& stream) {
+  switch (decode_width(std::max(task.problem.depth, task.problem.value_depth))) {
+    case 64:
+      return run_decode<T, 64>(task, stream);
+    case 128:
+      return run_decode<T, 128>(task, stream);
+    default:
+      return run_decode<T, 256>(task, stream);
+  }
+}
+
+void decode_forward(const Attention::Forward& args, const Stream& stream) {
+  const ReadableProblem readable(args.in, stream);
+  const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
+  if (args.in.q.dtype == DType::bf16) {
+    decode<bfloat16>(task, stream);
+  } else {
+    decode<float16>(task, stream);
+  }
 }
 
 /// The gradient of the mask, whose dims of size 1 are summed over.
@@ -299,6 +335,9 @@ AttentionMode AttentionProblem::mode() const {
 
 void register_attention() {
   register_kernel<Attention>({"cuda_mma", Kernel::fused, DeviceType::cuda, 10, why_not, forward, backward});
+  // Of few queries by their memory alone, which this one reads once: ahead of the others, where no gradient is wanted.
+  register_kernel<Attention>(
+      {"cuda_decode", Kernel::flash, DeviceType::cuda, 30, decode_why_not, decode_forward, nullptr});
   register_kernel<Attention>(
       {"cuda_wgmma", Kernel::flash, DeviceType::cuda, 20, flash_why_not, flash_forward, flash_backward});
 }

@@ -1,0 +1,9 @@
+#include <trinix/backends/cuda/attention/decode/decode.cuh>
+
+namespace trinix::cuda {
+
+template void run_decode<bfloat16, 64>(const AttentionForwardTask&, const Stream&);
+template void run_decode<bfloat16, 128>(const AttentionForwardTask&, const Stream&);
+template void run_decode<bfloat16, 256>(const AttentionForwardTask&, const Stream&);
+
+}  // namespace trinix::cuda
