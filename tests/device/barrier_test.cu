@@ -125,8 +125,8 @@ __global__ void __launch_bounds__(384) ring_kernel(const int* from, int* to) {
     await(there(slot), place.parity());
     to[((group - 1) * kFills + fill) * kRow + thread] = rows[slot][kRow - 1 - thread];
     sync_named<128>(group);  // everybody of the group has read
-    if (thread == 0) arrive(read(slot));
     place.advance();
+    if (thread == 0) arrive(read(place.slot(1)));
   }
 #else
   __trap();

@@ -40,7 +40,7 @@ __global__ void copy_kernel(const __grid_constant__ CUtensorMap map, BoxPlace at
     prefetch(map);
     // Bytes that lie outside of the tensor count like the others.
     arrive_expecting(barrier, kBoxRows * kPanelPitch);
-    copy_box(base, map, barrier, at.column, at.row, at.head, at.batch, pass ? pass_through_cache() : keep_in_cache());
+    copy_box(base, map, barrier, at.column, at.row, at.head, at.batch, pass ? kPassThroughCache : kKeepInCache);
   }
   await(barrier, 0);
   for (int i = thread; i < kBoxRows * 64; i += 128) to[i] = panel[i];
