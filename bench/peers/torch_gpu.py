@@ -218,20 +218,23 @@ def attention_decode(args):
         torch.cuda.empty_cache()
 
 
-# As bench/cuda_attention_bench.cpp: (name, batch, length, heads, key heads, depth), and what is asked for beside.
+# As bench/cuda_attention_bench.cpp: (name, batch, length, heads, key heads, depth, what is asked for).
+ATTENTION_VARIANTS = ["window512", "alibi", "dropout", "mask"]
 ATTENTION_SIZES = [
-    ("D128_S4096_B1_H32", 1, 4096, 32, 32, 128), ("D64_S2048_B8_H16", 8, 2048, 16, 16, 64),
-    ("GPT2_D64_S1024_B32_H12", 32, 1024, 12, 12, 64), ("D128_S4096_B1_H32_grouped8", 1, 4096, 32, 8, 128),
-    ("D96_S2048_B8_H16", 8, 2048, 16, 16, 96), ("D192_S2048_B4_H16", 4, 2048, 16, 16, 192),
-    ("D256_S2048_B4_H16", 4, 2048, 16, 16, 256),
+    ("B1_S4096_H32_D128", 1, 4096, 32, 32, 128, ["full", "causal"] + ATTENTION_VARIANTS),
+    ("B4_S8192_H16_D128", 4, 8192, 16, 16, 128, ["causal"]),
+    ("B2_S2048_H12_D64", 2, 2048, 12, 12, 64, ["full", "causal"]),
+    ("B32_S1024_H12_D64", 32, 1024, 12, 12, 64, ["causal"] + ATTENTION_VARIANTS),
+    ("B64_S256_H6_D64", 64, 256, 6, 6, 64, ["causal"]),
+    ("B8_S2048_H16_D96", 8, 2048, 16, 16, 96, ["causal"]),
+    ("B1_S4096_H32_8_D128", 1, 4096, 32, 8, 128, ["causal"]),
 ]
 WINDOW = 512
-ATTENTION_OPTIONS = ["full", "causal", "window512", "alibi", "dropout", "mask"]
 
 
 def attention_options(args):
     """SDPA has neither windows nor slopes: both are given as a mask, which is what its users do."""
-    for size, b, s, h, hkv, d in ATTENTION_SIZES:
+    for size, b, s, h, hkv, d, options in ATTENTION_SIZES:
         q, dy = (torch.randn(b, h, s, d, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
         k, v = (torch.randn(b, hkv, s, d, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
         inputs = [t.requires_grad_() for t in (q, k, v)]
@@ -242,21 +245,27 @@ def attention_options(args):
             "alibi": lambda: (beyond - 0.1 * away).bfloat16().expand(1, h, s, s),
             "mask": lambda: torch.randn(1, 1, s, s, device=DEVICE, dtype=torch.bfloat16),
         }
-        for option in ATTENTION_OPTIONS:
+        for option in options:
             more = dict(is_causal=option in ("causal", "dropout"), dropout_p=0.1 if option == "dropout" else 0.0,
                         enable_gqa=h != hkv)
             if option in masks:
                 more["attn_mask"] = masks[option]()
-            share = {"full": 1, "mask": 1, "window512": WINDOW / s}.get(option, 0.5)
+            share = {"full": 1, "mask": 1, "window512": WINDOW / s * (1 - WINDOW / s / 2)}.get(option, 0.5)
             flops = 4 * b * h * s * s * d * share
-            for backend, name in [(SDPBackend.CUDNN_ATTENTION, "cuDNN"), (SDPBackend.FLASH_ATTENTION, "flash"),
-                                  (SDPBackend.EFFICIENT_ATTENTION, "efficient")]:
+            backends = [(SDPBackend.CUDNN_ATTENTION, "cuDNN"), (SDPBackend.FLASH_ATTENTION, "flash")]
+            if option in masks:  # the last resort where the others refuse
+                backends.append((SDPBackend.EFFICIENT_ATTENTION, "efficient"))
+            # Some milliseconds of calls between two synchronisations, by about what comes out.
+            calls = lambda operations: min(max(int(4e-3 / (operations / 4e14)), 2), 100)
+            for backend, name in backends:
                 try:
                     with sdpa_kernel(backend):
                         with torch.no_grad():
-                            forward_s = measure(lambda i: F.scaled_dot_product_attention(q, k, v, **more), 10)
+                            forward_s = measure(lambda i: F.scaled_dot_product_attention(q, k, v, **more),
+                                                calls(flops), warm_up=10, runs=25)
                         y = F.scaled_dot_product_attention(q, k, v, **more)
-                        backward_s = measure(lambda i: torch.autograd.grad(y, inputs, dy, retain_graph=True), 10)
+                        backward_s = measure(lambda i: torch.autograd.grad(y, inputs, dy, retain_graph=True),
+                                             calls(2.5 * flops), warm_up=10, runs=25)
                 except RuntimeError as error:
                     print(f"# {size}/{option} SDPA {name} cannot: {str(error).splitlines()[0]}", flush=True)
                     continue

@@ -24,13 +24,15 @@ constexpr int kK = 128;
 /// Where A comes from: shared memory, or registers.
 enum class From { rows, columns, registers };
 
-template <int kN, From kA, Lies kB>
+/// @tparam kFrom the first of B's columns, where B lies by columns: a product may take a part of a panel
+template <int kN, From kA, Lies kB, int kFrom = 0>
 struct Layout {
+  static_assert(kFrom == 0 || kB == Lies::by_columns);
   // Rows and columns of the matrices as they lie in memory.
   static constexpr int kARows = kA == From::columns ? kK : kM;
   static constexpr int kAColumns = kA == From::columns ? kM : kK;
   static constexpr int kBRows = kB == Lies::by_columns ? kK : kN;
-  static constexpr int kBColumns = kB == Lies::by_columns ? kN : kK;
+  static constexpr int kBColumns = kB == Lies::by_columns ? kFrom + kN : kK;
   static constexpr int kAPanel = kARows * kPanelPitch;
   static constexpr int kBPanel = kBRows * kPanelPitch;
   static constexpr int kAPanels = (kAColumns + 63) / 64;
@@ -38,12 +40,12 @@ struct Layout {
   static constexpr int kBytes = kAPanels * kAPanel + kBPanels * kBPanel;
 };
 
-template <class T, int kN, From kA, Lies kB>
+template <class T, int kN, From kA, Lies kB, int kFrom>
 __global__ void __launch_bounds__(128)
     multiply_kernel(const __grid_constant__ CUtensorMap a_map, const __grid_constant__ CUtensorMap b_map, const T* a,
                     float* d) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  using L = Layout<kN, kA, kB>;
+  using L = Layout<kN, kA, kB, kFrom>;
   extern __shared__ char dynamic[];
   __shared__ std::uint64_t barrier;
   const Barrier there = shared_address(&barrier);
@@ -83,8 +85,9 @@ __global__ void __launch_bounds__(128)
   begin_products();
 #pragma unroll
   for (int step = 0; step < kK / 16; ++step) {
-    const std::uint64_t b = kB == Lies::by_columns ? columns_operand(b_tile + step * 16 * kPanelPitch, L::kBPanel)
-                                                   : rows_operand(b_tile + step / 4 * L::kBPanel + step % 4 * 32);
+    const std::uint64_t b = kB == Lies::by_columns
+                                ? columns_operand(b_tile + step * 16 * kPanelPitch + 2 * kFrom, L::kBPanel)
+                                : rows_operand(b_tile + step / 4 * L::kBPanel + step % 4 * 32);
     if constexpr (kA == From::registers) {
       multiply<T, kB>(sum, registers[step], b, step > 0);
     } else if constexpr (kA == From::columns) {
@@ -116,9 +119,9 @@ std::vector<double> integers(int rows, int columns, int seed) {
   return values;
 }
 
-template <class T, int kN, From kA, Lies kB>
+template <class T, int kN, From kA, Lies kB, int kFrom = 0>
 void expect_product(DType dtype) {
-  using L = Layout<kN, kA, kB>;
+  using L = Layout<kN, kA, kB, kFrom>;
   const auto a = integers(L::kARows, L::kAColumns, 7);
   const auto b = integers(L::kBRows, L::kBColumns, 5);
   const auto on_card = [&](const std::vector<double>& values, int rows, int columns) {
@@ -132,7 +135,7 @@ void expect_product(DType dtype) {
                            rows);
   };
   const Stream stream = stream_of(Device::cuda());
-  launch("test", multiply_kernel<T, kN, kA, kB>,
+  launch("test", multiply_kernel<T, kN, kA, kB, kFrom>,
          {.grid = dim3(1), .block = dim3(128), .shared_bytes = L::kBytes + 1024}, stream,
          map(a_there, L::kARows, L::kAColumns), map(b_there, L::kBRows, L::kBColumns),
          static_cast<const T*>(a_there.raw().data), d.raw().as<float>());
@@ -144,7 +147,7 @@ void expect_product(DType dtype) {
       double want = 0;
       for (int k = 0; k < kK; ++k) {
         const double x = kA == From::columns ? a[k * kM + i] : a[i * kK + k];
-        const double y = kB == Lies::by_columns ? b[k * kN + j] : b[j * kK + k];
+        const double y = kB == Lies::by_columns ? b[k * L::kBColumns + kFrom + j] : b[j * kK + k];
         want += x * y;
       }
       if (got[i * kN + j] != want && ++wrong < 5)
@@ -182,6 +185,12 @@ TEST_F(Wgmma, BothOperandsByColumns) {
   expect_product<bfloat16, 96, From::columns, Lies::by_columns>(DType::bf16);
   expect_product<bfloat16, 128, From::columns, Lies::by_columns>(DType::bf16);
   expect_product<float16, 64, From::columns, Lies::by_columns>(DType::f16);
+}
+
+TEST_F(Wgmma, SecondIsHalfOfAPanel) {
+  expect_product<bfloat16, 32, From::columns, Lies::by_columns>(DType::bf16);
+  expect_product<bfloat16, 32, From::columns, Lies::by_columns, 32>(DType::bf16);
+  expect_product<float16, 32, From::columns, Lies::by_columns, 32>(DType::f16);
 }
 
 TEST_F(Wgmma, FirstByRowsSecondByColumns) {

@@ -1,4 +1,4 @@
-#include "attention_naive.h"
+#include "attention_configuration.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
@@ -12,10 +12,8 @@ Tensor random(const Shape& shape, std::uint64_t seed) {
   return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape);
 }
 
-class AttentionFaults : public OnDevice {
+class AttentionFaults : public OnTiledKernel {
  protected:
-  static Kernel tiled() { return device().is_cpu() ? Kernel::flash : Kernel::fused; }
-  static DType dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
   static Tensor leaf(const Shape& shape, std::uint64_t seed) {
     return random(shape, seed).to(dtype()).to(device()).detach().requires_grad_();
   }
@@ -27,7 +25,7 @@ class AttentionFaults : public OnDevice {
     return from_vector(values);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionFaults, ::testing::ValuesIn(test_devices()), device_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionFaults, ::testing::ValuesIn(tiled_kernels()), tiled_kernel_name);
 
 // Trinix: the fused kernel's result knows of no gradient, so the projections before it never learn.
 TEST_P(AttentionFaults, GradientsGoThroughTheFusedKernel) {

@@ -1,4 +1,4 @@
-#include "attention_naive.h"
+#include "attention_configuration.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
@@ -28,13 +28,10 @@ std::vector<double> part(const Tensor& x, std::int64_t begin, std::int64_t end) 
   return x.narrow(1, begin, end - begin).to_doubles();
 }
 
-class AttentionHidden : public OnDevice {
+class AttentionHidden : public OnTiledKernel {
  protected:
-  /// The device's kernel that keeps no matrix of scores, and the composed form.
-  static std::vector<Kernel> kernels() {
-    return {device().is_cpu() ? Kernel::flash : Kernel::fused, Kernel::reference};
-  }
-  static DType dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
+  /// A kernel that keeps no matrix of scores, and the composed form.
+  static std::vector<Kernel> kernels() { return {tiled(), Kernel::reference}; }
 
   struct Run {
     Tensor out, lse, dq, dk, dv, dmask;
@@ -53,19 +50,24 @@ class AttentionHidden : public OnDevice {
     return {result.out,       result.lse,       leaves[0].grad(),
             leaves[1].grad(), leaves[2].grad(), learns ? here.mask.grad() : Tensor()};
   }
-  static void expect_same(const Run& got, const Run& expected) {
+  /// By how much results may differ that are not to change: rows that meet NaN in what they do not see are computed
+  /// another way by Kernel::flash on a card, where nothing but the result is rounded to 16 bits.
+  static double slack(Kernel kernel, double otherwise = 0) {
+    return on_tensor_cores() && kernel == Kernel::flash ? 0x1p-8 : otherwise;
+  }
+  static void expect_same(const Run& got, const Run& expected, Kernel kernel) {
     const Tensor Run::*members[] = {&Run::out, &Run::lse, &Run::dq, &Run::dk, &Run::dv, &Run::dmask};
     const char* names[] = {"out", "lse", "dq", "dk", "dv", "dmask"};
     for (std::size_t i = 0; i < 6; ++i) {
       if (!(got.*members[i]).defined()) continue;
       // Kernels of 16-bit types walk another way past what is not finite, and may round in another place.
-      const double tolerance = (got.*members[0]).dtype() == DType::f32 ? 1e-6 : 2e-3;
+      const double tolerance = slack(kernel, (got.*members[0]).dtype() == DType::f32 ? 1e-6 : 2e-3);
       EXPECT_LE(relative_error((got.*members[i]).to_doubles(), (expected.*members[i]).to_doubles()), tolerance)
           << names[i];
     }
   }
 };
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionHidden, ::testing::ValuesIn(test_devices()), device_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionHidden, ::testing::ValuesIn(tiled_kernels()), tiled_kernel_name);
 
 TEST_P(AttentionHidden, PaddingBehindAMaskHoldsAnything) {
   // 40 of 52 keys and 33 of 45 queries count; the others are hidden from everybody and see nothing.
@@ -86,7 +88,7 @@ TEST_P(AttentionHidden, PaddingBehindAMaskHoldsAnything) {
         SCOPED_TRACE(std::string(name(kernel)) + " with " + std::to_string(value));
         const Run got =
             run(poisoned(q, 33, 45, value), poisoned(k, 40, 52, value), poisoned(v, 40, 52, value), options, 45);
-        expect_same(got, clean);
+        expect_same(got, clean, kernel);
       }
       EXPECT_EQ(part(clean.out, 33, 45), std::vector<double>(2 * 12 * 2 * 16, 0.0));
       EXPECT_EQ(part(clean.dk, 40, 52), std::vector<double>(2 * 12 * 2 * 16, 0.0));
@@ -105,18 +107,18 @@ TEST_P(AttentionHidden, WhatOneRowSeesDoesNotReachTheOthers) {
       for (const double value : {kNaN, kInfinity}) {
         SCOPED_TRACE(std::string(name(kernel)) + " with " + std::to_string(value));
         const Run got = run(q, poisoned(k, 50, 51, value), poisoned(v, 50, 51, value), options, 50);
-        EXPECT_EQ(part(got.out, 0, 50), part(clean.out, 0, 50));
-        EXPECT_LE(relative_error(part(got.dq, 0, 50), part(clean.dq, 0, 50)), 1e-6);
+        EXPECT_LE(relative_error(part(got.out, 0, 50), part(clean.out, 0, 50)), slack(kernel));
+        EXPECT_LE(relative_error(part(got.dq, 0, 50), part(clean.dq, 0, 50)), slack(kernel, 1e-6));
         for (const double x : part(got.out, 50, 51)) EXPECT_FALSE(std::isfinite(x));
         if (left < 0) continue;
-        EXPECT_EQ(part(got.out, 59, 90), part(clean.out, 59, 90));
+        EXPECT_LE(relative_error(part(got.out, 59, 90), part(clean.out, 59, 90)), slack(kernel));
         // Rows 50 to 58 are NaN, and so are the gradients of the keys that they see: 42 to 58.
-        EXPECT_LE(relative_error(part(got.dk, 0, 42), part(clean.dk, 0, 42)), 1e-6);
-        EXPECT_LE(relative_error(part(got.dv, 0, 42), part(clean.dv, 0, 42)), 1e-6);
+        EXPECT_LE(relative_error(part(got.dk, 0, 42), part(clean.dk, 0, 42)), slack(kernel, 1e-6));
+        EXPECT_LE(relative_error(part(got.dv, 0, 42), part(clean.dv, 0, 42)), slack(kernel, 1e-6));
       }
       // A value that is seen comes through: as it is, or, on the tensor cores, as NaN in the whole row.
       const Run infinite = run(q, k, poisoned(v, 50, 51, kInfinity), options, 50);
-      const bool tensor_cores = !device().is_cpu() && kernel == Kernel::fused;
+      const bool tensor_cores = on_tensor_cores() && kernel != Kernel::reference;
       for (const double x : part(infinite.out, 50, 51)) EXPECT_TRUE(tensor_cores ? std::isnan(x) : x == kInfinity) << x;
     }
   }
@@ -149,7 +151,9 @@ TEST_P(AttentionHidden, ANeighbouringSequenceHoldsAnything) {
     };
     const auto clean = results(1);
     const auto got = results(kNaN);
-    for (std::size_t i = 0; i < clean.size(); ++i) EXPECT_LE(relative_error(got[i], clean[i]), 1e-6) << i;
+    for (std::size_t i = 0; i < clean.size(); ++i) {
+      EXPECT_LE(relative_error(got[i], clean[i]), slack(kernel, 1e-6)) << i;
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-#include "op_case.h"
+#include "attention_configuration.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,19 +12,6 @@
 
 namespace trinix::testing {
 namespace {
-
-/// Small whole numbers, a function of the seed.
-class Draw {
- public:
-  explicit Draw(std::uint64_t seed) : seed_(seed) {}
-  std::int64_t between(std::int64_t low, std::int64_t high) {
-    return low + philox(seed_, count_++).x[0] % static_cast<std::uint32_t>(high - low + 1);
-  }
-
- private:
-  std::uint64_t seed_;
-  std::uint64_t count_ = 0;
-};
 
 enum class Placement { contiguous, packed, heads_first };
 enum class Mask { none, boolean, same, f32 };
@@ -142,6 +129,8 @@ std::vector<std::vector<double>> run(const Config& c, std::vector<Tensor> leaves
                                      Kernel kernel, Tensor mask = {}) {
   const DType dtype = leaves[0].dtype();
   const Device device = leaves[0].device();
+  std::optional<HangWatch> watch;
+  if (!device.is_cpu()) watch.emplace(std::string(name(kernel)) + ", " + c.text());
   for (Tensor& t : leaves) t.requires_grad_();
   if (mask.defined()) {
     mask = mask.to(device);
@@ -181,6 +170,13 @@ class AttentionOnTensorCores : public ::testing::Test {
   void TearDown() override { set_deterministic(false); }
 };
 
+/// The families that take heads of this many columns on this card.
+std::vector<Kernel> families(std::int64_t depth) {
+  std::vector<Kernel> kernels = {Kernel::fused};
+  if (depth <= 128 && has_flash(Device::cuda())) kernels.push_back(Kernel::flash);
+  return kernels;
+}
+
 /// Everything that run() gives, with an error at most twice that of the composed form in the same dtype.
 void expect_exact(const Config& c, std::uint64_t seed) {
   const Shape query_shape{c.batch, c.queries, c.heads(), c.depth};
@@ -197,12 +193,14 @@ void expect_exact(const Config& c, std::uint64_t seed) {
   set_deterministic(c.deterministic);
   const auto expected = run(c, exact, direction, Kernel::reference, mask);
   const auto composed = run(c, rounded, direction, Kernel::reference, mask);
-  const auto got = run(c, place(rounded, c.placement, Device::cuda()), direction, Kernel::fused, mask);
   const char* names[] = {"out", "lse", "dq", "dk", "dv", "dmask"};
-  ASSERT_EQ(got.size(), expected.size());
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double limit = 2 * relative_error(composed[i], expected[i]);
-    EXPECT_LE(relative_error(got[i], expected[i]), limit) << names[i];
+  for (const Kernel kernel : families(std::max(c.depth, c.value_depth))) {
+    const auto got = run(c, place(rounded, c.placement, Device::cuda()), direction, kernel, mask);
+    ASSERT_EQ(got.size(), expected.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      const double limit = 2 * relative_error(composed[i], expected[i]);
+      EXPECT_LE(relative_error(got[i], expected[i]), limit) << names[i] << " by " << name(kernel);
+    }
   }
 }
 
@@ -272,8 +270,10 @@ TEST_F(AttentionOnTensorCores, RepeatsGiveTheSameBits) {
     const Tensor direction = uniform(leaves[0].shape(), 3);
     const Tensor mask = mask_of(c, 4);
     set_deterministic(true);
-    const auto first = run(c, leaves, direction, Kernel::fused, mask);
-    for (int repeat = 0; repeat < 10; ++repeat) EXPECT_EQ(run(c, leaves, direction, Kernel::fused, mask), first);
+    for (const Kernel kernel : families(depth)) {
+      const auto first = run(c, leaves, direction, kernel, mask);
+      for (int repeat = 0; repeat < 10; ++repeat) EXPECT_EQ(run(c, leaves, direction, kernel, mask), first);
+    }
   }
 }
 
@@ -319,11 +319,13 @@ TEST_F(AttentionOnTensorCores, SequencesOfAnyLengthsAreAsExactAsTheComposedForm)
       };
       const auto expected = gradients(DType::f64, Device::cpu(), Kernel::reference);
       const auto composed = gradients(DType::bf16, Device::cpu(), Kernel::reference);
-      const auto got = gradients(DType::bf16, Device::cuda(), Kernel::fused);
       const char* names[] = {"out", "lse", "dq", "dk", "dv"};
-      for (std::size_t i = 0; i < got.size(); ++i) {
-        const double limit = 2 * relative_error(composed[i], expected[i]);
-        EXPECT_LE(relative_error(got[i], expected[i]), limit) << names[i];
+      for (const Kernel kernel : families(depth)) {
+        const auto got = gradients(DType::bf16, Device::cuda(), kernel);
+        for (std::size_t i = 0; i < got.size(); ++i) {
+          const double limit = 2 * relative_error(composed[i], expected[i]);
+          EXPECT_LE(relative_error(got[i], expected[i]), limit) << names[i] << " by " << name(kernel);
+        }
       }
     }
   }
@@ -357,7 +359,7 @@ TEST_F(AttentionOnTensorCores, NothingLeaksFromHiddenQueriesKeysAndValues) {
         SCOPED_TRACE("D " + std::to_string(depth) + " kind " + std::to_string(kind) +
                      (deterministic ? " deterministic" : ""));
         set_deterministic(deterministic);
-        const auto firsts = [&](bool poison) {
+        const auto firsts = [&](Kernel kernel, bool poison) {
           std::vector<Tensor> leaves;
           for (std::uint64_t i = 0; i < 3; ++i) {
             // Under the diagonal the last queries see the first keys, whose gradients they may then spoil.
@@ -372,7 +374,7 @@ TEST_F(AttentionOnTensorCores, NothingLeaksFromHiddenQueriesKeysAndValues) {
                                                                    : kind == 3 ? floating.to(Device::cuda())
                                                                                : Tensor(),
                                                            .dropout = kind == 1 ? 0.2 : 0,
-                                                           .kernel = Kernel::fused,
+                                                           .kernel = kernel,
                                                            .generator = &generator});
           note_kernels_run();
           std::vector<std::vector<double>> result = {out.narrow(1, 0, seen).to_doubles()};
@@ -387,11 +389,13 @@ TEST_F(AttentionOnTensorCores, NothingLeaksFromHiddenQueriesKeysAndValues) {
           }
           return result;
         };
-        const auto clean = firsts(false);
-        const auto spoilt = firsts(true);
-        for (std::size_t i = 0; i < clean.size(); ++i) {
-          // A warp follows the largest of its rows' scores, so the last bits depend on the neighbours.
-          EXPECT_LE(relative_error(spoilt[i], clean[i]), 1e-2) << i;
+        for (const Kernel kernel : families(depth)) {
+          const auto clean = firsts(kernel, false);
+          const auto spoilt = firsts(kernel, true);
+          for (std::size_t i = 0; i < clean.size(); ++i) {
+            // A warp follows the largest of its rows' scores, so the last bits depend on the neighbours.
+            EXPECT_LE(relative_error(spoilt[i], clean[i]), 1e-2) << i << " by " << name(kernel);
+          }
         }
       }
     }
@@ -399,7 +403,7 @@ TEST_F(AttentionOnTensorCores, NothingLeaksFromHiddenQueriesKeysAndValues) {
 }
 
 TEST_F(AttentionOnTensorCores, WhoSeesNaNGetsNaN) {
-  for (const std::int64_t depth : {64, 256}) {
+  const auto expect_spread = [](Kernel kernel, std::int64_t depth) {
     for (int which = 0; which < 3; ++which) {
       std::vector<Tensor> leaves;
       for (int i = 0; i < 3; ++i) {
@@ -409,7 +413,7 @@ TEST_F(AttentionOnTensorCores, WhoSeesNaNGetsNaN) {
         leaves.push_back(from_vector(values, {1, 100, 1, depth}).to(DType::bf16).to(Device::cuda()).requires_grad_());
       }
       const Tensor out =
-          scaled_dot_product_attention(leaves[0], leaves[1], leaves[2], {.causal = true, .kernel = Kernel::fused});
+          scaled_dot_product_attention(leaves[0], leaves[1], leaves[2], {.causal = true, .kernel = kernel});
       note_kernels_run();
       const auto isnan_at = [&](const Tensor& t, std::int64_t row) {
         return std::isnan(t.select(1, row).to_doubles()[0]);
@@ -425,6 +429,12 @@ TEST_F(AttentionOnTensorCores, WhoSeesNaNGetsNaN) {
         EXPECT_FALSE(isnan_at(gradients[1], 51));
         EXPECT_FALSE(isnan_at(gradients[2], 51));
       }
+    }
+  };
+  for (const std::int64_t depth : {64, 128, 256}) {
+    for (const Kernel kernel : families(depth)) {
+      SCOPED_TRACE(std::string(name(kernel)) + ", D " + std::to_string(depth));
+      expect_spread(kernel, depth);
     }
   }
 }
@@ -444,17 +454,20 @@ TEST_F(AttentionOnTensorCores, GradientsArriveForTheOutputsOfAnyLayout) {
     for (const Tensor& g : grad(loss, leaves)) result.push_back(g.to_doubles());
     return result;
   };
-  EXPECT_LE(relative_error(gradients(Kernel::fused, false)[2], gradients(Kernel::reference, false)[2]), 1e-2);
-  for (std::size_t i = 0; i < 3; ++i) {
-    EXPECT_LE(relative_error(gradients(Kernel::fused, true)[i], gradients(Kernel::reference, true)[i]), 2e-2);
+  for (const Kernel kernel : families(16)) {
+    EXPECT_LE(relative_error(gradients(kernel, false)[2], gradients(Kernel::reference, false)[2]), 1e-2);
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_LE(relative_error(gradients(kernel, true)[i], gradients(Kernel::reference, true)[i]), 2e-2);
+    }
   }
 }
 
 TEST_F(AttentionOnTensorCores, RefusalsSayWhy) {
-  const auto message = [](std::int64_t depth, DType dtype, std::optional<double> scale = {}) -> std::string {
+  const auto message = [](std::int64_t depth, DType dtype, std::optional<double> scale = {},
+                          Kernel kernel = Kernel::fused) -> std::string {
     const Tensor x = zeros({1, 4, 2, depth}, {dtype, Device::cuda()});
     try {
-      static_cast<void>(scaled_dot_product_attention(x, x, x, {.scale = scale, .kernel = Kernel::fused}));
+      static_cast<void>(scaled_dot_product_attention(x, x, x, {.scale = scale, .kernel = kernel}));
     } catch (const KernelUnavailable& e) {
       return e.what();
     }
@@ -464,6 +477,16 @@ TEST_F(AttentionOnTensorCores, RefusalsSayWhy) {
   EXPECT_NE(message(257, DType::bf16).find("head dims up to 256"), std::string::npos);
   for (const std::int64_t depth : {20, 64, 136, 256}) EXPECT_EQ(message(depth, DType::bf16), "no exception");
   EXPECT_EQ(message(64, DType::bf16, -1.0), "no exception");
+  EXPECT_NE(message(64, DType::f32, {}, Kernel::flash).find("takes bf16 and f16"), std::string::npos);
+  if (!has_flash(Device::cuda())) {
+    EXPECT_NE(message(64, DType::bf16, {}, Kernel::flash).find("runs on Hopper"), std::string::npos);
+    return;
+  }
+  EXPECT_NE(message(129, DType::bf16, {}, Kernel::flash).find("head dims up to 128"), std::string::npos);
+  for (const std::int64_t depth : {1, 20, 64, 96, 128}) {
+    EXPECT_EQ(message(depth, DType::bf16, {}, Kernel::flash), "no exception");
+  }
+  EXPECT_EQ(message(64, DType::bf16, -1.0, Kernel::flash), "no exception");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "attention_naive.h"
+#include "attention_configuration.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
@@ -88,16 +88,13 @@ Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) 
   return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape).to(dtype);
 }
 
-class AttentionOnDevice : public OnDevice {
+class AttentionOnDevice : public OnTiledKernel {
  protected:
   static Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) {
     return testing::random(shape, seed, dtype).to(device());
   }
-  /// The device's kernel that keeps no matrix of scores, and a dtype that it takes.
-  static Kernel tiled() { return device().is_cpu() ? Kernel::flash : Kernel::fused; }
-  static DType tiled_dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
 };
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionOnDevice, ::testing::ValuesIn(test_devices()), device_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionOnDevice, ::testing::ValuesIn(tiled_kernels()), tiled_kernel_name);
 
 TEST_P(AttentionOnDevice, PackedIsAttentionToTheSlicesForwardAndBackward) {
   const std::int64_t heads = 3, depth = 24;
@@ -130,9 +127,9 @@ TEST_P(AttentionOnDevice, PackedIsAttentionToTheSlicesForwardAndBackward) {
 
 TEST_P(AttentionOnDevice, RowsThatSeeNothingAreZeroWithZeroGradients) {
   for (const Kernel kernel : {tiled(), Kernel::reference}) {
-    Tensor q = random({1, 70, 1, 8}, 1, tiled_dtype()).requires_grad_();
-    Tensor k = random({1, 10, 1, 8}, 2, tiled_dtype()).requires_grad_();
-    Tensor v = random({1, 10, 1, 8}, 3, tiled_dtype()).requires_grad_();
+    Tensor q = random({1, 70, 1, 8}, 1, dtype()).requires_grad_();
+    Tensor k = random({1, 10, 1, 8}, 2, dtype()).requires_grad_();
+    Tensor v = random({1, 10, 1, 8}, 3, dtype()).requires_grad_();
     const Tensor out = scaled_dot_product_attention(q, k, v, {.causal = true, .kernel = kernel});
     out.backward(ones_like(out));
     const auto rows = out.to_doubles();
@@ -149,9 +146,9 @@ TEST_P(AttentionOnDevice, RowsThatSeeNothingAreZeroWithZeroGradients) {
 }
 
 TEST_P(AttentionOnDevice, RowsThatSeeOneKeyCopyItsValue) {
-  Tensor q = random({1, 6, 2, 8}, 1, tiled_dtype()).requires_grad_();
-  Tensor k = random({1, 1, 2, 8}, 2, tiled_dtype()).requires_grad_();
-  Tensor v = random({1, 1, 2, 8}, 3, tiled_dtype()).requires_grad_();
+  Tensor q = random({1, 6, 2, 8}, 1, dtype()).requires_grad_();
+  Tensor k = random({1, 1, 2, 8}, 2, dtype()).requires_grad_();
+  Tensor v = random({1, 1, 2, 8}, 3, dtype()).requires_grad_();
   const Tensor out = scaled_dot_product_attention(q, k, v, {.kernel = tiled()});
   EXPECT_LE(relative_error(out.to_doubles(), v.expand({1, 6, 2, 8}).to_doubles()), 1e-6);
   out.backward(ones_like(out));
@@ -162,19 +159,19 @@ TEST_P(AttentionOnDevice, RowsThatSeeOneKeyCopyItsValue) {
 }
 
 TEST_P(AttentionOnDevice, LargeScoresStayFinite) {
-  const Tensor q = full({1, 40, 1, 8}, 1e4, {tiled_dtype()});
-  const Tensor k = random({1, 40, 1, 8}, 1, tiled_dtype()) * 1e4;
-  const Tensor v = random({1, 40, 1, 8}, 2, tiled_dtype());
+  const Tensor q = full({1, 40, 1, 8}, 1e4, {dtype()});
+  const Tensor k = random({1, 40, 1, 8}, 1, dtype()) * 1e4;
+  const Tensor v = random({1, 40, 1, 8}, 2, dtype());
   const auto got = scaled_dot_product_attention(q, k, v, {.kernel = tiled()}).to_doubles();
   const Array expected = naive_attention({to_array(q), to_array(k), to_array(v)}, false, 0);
-  EXPECT_LE(relative_error(got, expected.values), tiled_dtype() == DType::f32 ? 1e-5 : 1e-2);
+  EXPECT_LE(relative_error(got, expected.values), dtype() == DType::f32 ? 1e-5 : 1e-2);
 }
 
 TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) {
   // With equal scores and one-hot values, column j of the output tells what became of p_ij.
   const std::int64_t n = 128;
-  const Tensor zero = zeros({1, n, 1, n}, {tiled_dtype()});
-  const Tensor v = eye(n).to(tiled_dtype()).view({1, n, 1, n});
+  const Tensor zero = zeros({1, n, 1, n}, {dtype()});
+  const Tensor v = eye(n).to(dtype()).view({1, n, 1, n});
   const auto draw = [&](std::uint64_t seed) {
     Generator g(seed);
     return scaled_dot_product_attention(zero, zero, v, {.dropout = 0.25, .kernel = tiled(), .generator = &g})
@@ -187,7 +184,7 @@ TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) 
   for (const double p : first) {
     dropped += p == 0 ? 1 : 0;
     if (p == 0) continue;
-    EXPECT_NEAR(p, 1.0 / (0.75 * static_cast<double>(n)), tiled_dtype() == DType::f32 ? 1e-6 : 5e-5);
+    EXPECT_NEAR(p, 1.0 / (0.75 * static_cast<double>(n)), dtype() == DType::f32 ? 1e-6 : 5e-5);
   }
   const double count = static_cast<double>(n * n);
   EXPECT_NEAR(dropped / count, 0.25, 4 * std::sqrt(0.25 * 0.75 / count));
@@ -198,7 +195,7 @@ TEST_P(AttentionOnDevice, DropoutDropsItsShareAndTheSameElementsForTheSameSeed) 
 
 TEST_P(AttentionOnDevice, MemoryGrowsWithTheLengthAndNotWithItsSquare) {
   const std::int64_t length = 8192;
-  Tensor qkv = random({1, length, 3 * 8 * 64}, 1, tiled_dtype()).requires_grad_();
+  Tensor qkv = random({1, length, 3 * 8 * 64}, 1, dtype()).requires_grad_();
   reset_peak_memory(device());
   const Tensor out = packed_self_attention(qkv, 8, {.causal = true, .kernel = tiled()});
   out.backward(ones_like(out));

@@ -1,4 +1,4 @@
-#include "attention_naive.h"
+#include "attention_configuration.h"
 
 #include <gtest/gtest.h>
 
@@ -11,17 +11,14 @@ Tensor random(const Shape& shape, std::uint64_t seed) {
   return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape);
 }
 
-class AttentionForms : public OnDevice {
+class AttentionForms : public OnTiledKernel {
  protected:
-  static Kernel tiled() { return device().is_cpu() ? Kernel::flash : Kernel::fused; }
-  static DType dtype() { return device().is_cpu() ? DType::f32 : DType::bf16; }
   static Tensor leaf(const Shape& shape, std::uint64_t seed, DType type = dtype()) {
     return random(shape, seed).to(type).to(device()).detach().requires_grad_();
   }
   static Tensor starts(const std::vector<std::int32_t>& values) { return from_vector(values); }
-  void TearDown() override { set_deterministic(false); }
 };
-INSTANTIATE_TEST_SUITE_P(Devices, AttentionForms, ::testing::ValuesIn(test_devices()), device_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionForms, ::testing::ValuesIn(tiled_kernels()), tiled_kernel_name);
 
 TEST_P(AttentionForms, SequencesAreAttendedToAsIfEachWereAlone) {
   const std::vector<std::int32_t> query_ends{0, 40, 40, 41, 75}, key_ends{0, 31, 40, 140, 140};

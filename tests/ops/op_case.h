@@ -76,5 +76,7 @@ void run_op_case(const OpCase& op_case);
 
 /// Notes which kernels ran on this thread since the last call; the coverage test asks for all of them at the end.
 void note_kernels_run();
+/// Notes that this machine's device cannot run a kernel, so that nobody asks for it.
+void note_kernel_left_out(const std::string& op, const std::string& kernel);
 
 }  // namespace trinix::testing

@@ -23,12 +23,16 @@ inline std::string device_name(const ::testing::TestParamInfo<Device>& info) {
   return info.param.is_cpu() ? "cpu" : "cuda";
 }
 
+/// The device of a test's parameter, which may say more: then there is a function for it beside its type.
+[[nodiscard]] inline Device device_of(Device device) { return device; }
+
 /// A fixture in whose tests the factories make their tensors on the device under test: the members below have the names
 /// of the library's factories and hide them. Derive a fixture per file, write TEST_P, and instantiate with
 ///   INSTANTIATE_TEST_SUITE_P(Devices, MineOnDevice, ::testing::ValuesIn(test_devices()), device_name);
-class OnDevice : public ::testing::TestWithParam<Device> {
+template <class Param>
+class OnDeviceOf : public ::testing::TestWithParam<Param> {
  protected:
-  [[nodiscard]] static Device device() { return GetParam(); }
+  [[nodiscard]] static Device device() { return device_of(::testing::TestWithParam<Param>::GetParam()); }
 
   template <class T>
   [[nodiscard]] static Tensor from_vector(const std::vector<T>& values, const TensorOptions& options = {}) {
@@ -73,5 +77,7 @@ class OnDevice : public ::testing::TestWithParam<Device> {
     return options;
   }
 };
+
+using OnDevice = OnDeviceOf<Device>;
 
 }  // namespace trinix::testing
