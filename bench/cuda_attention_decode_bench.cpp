@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <trinix/autograd/step_graph.h>
 #include <trinix/core/backend.h>
 #include <trinix/core/kernel.h>
 #include <trinix/core/ops/attention.h>
@@ -29,16 +30,17 @@ struct Size {
   bool mask = false;
 };
 
-/// Median seconds of work(i) among calls that are queued together.
+constexpr int kCalls = 20;  ///< timed together
+
+/// Median seconds of one of the kCalls calls that `work` makes.
 template <class F>
 double median_seconds(benchmark::State& state, F work) {
-  constexpr int kCalls = 20;
-  work(0);
+  for (int i = 0; i < 4; ++i) work();
   std::vector<double> seconds;
   for (auto _ : state) {
     trinix::synchronize(Device::cuda());
     const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < kCalls; ++i) work(i);
+    work();
     trinix::synchronize(Device::cuda());
     const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     seconds.push_back(took / kCalls);
@@ -54,12 +56,15 @@ double copy_rate = 0;  // bytes per second, as measured by the first benchmark
 void measure_copy(benchmark::State& state) {
   const Tensor from = trinix::full({std::int64_t{1} << 28}, 1.5, {trinix::DType::bf16, Device::cuda()});
   const Tensor to = trinix::empty(from.shape(), {from.dtype(), from.device()});
-  const double seconds = median_seconds(state, [&](int) { to.copy_(from); });
+  const double seconds = median_seconds(state, [&] {
+    for (int i = 0; i < kCalls; ++i) to.copy_(from);
+  });
   copy_rate = 4.0 * static_cast<double>(from.numel()) / seconds;
   state.counters["GB/s"] = copy_rate * 1e-9;
 }
 
-void measure(benchmark::State& state, const trinix::Impl<Attention>& impl, const Size& s) {
+/// @param captured without the host, which takes longer to ask than the card to answer where there is little to read
+void measure(benchmark::State& state, const trinix::Impl<Attention>& impl, const Size& s, bool captured) {
   const trinix::NoGrad no_grad;
   const auto random = [&](std::int64_t length, std::int64_t heads) {
     return trinix::randn({s.batch, length, heads, s.depth}, {trinix::DType::f32, Device::cuda()})
@@ -90,9 +95,14 @@ void measure(benchmark::State& state, const trinix::Impl<Attention>& impl, const
     calls.push_back({.in = in, .out = out.raw(), .lse = lse.raw()});
   }
   if (const char* reason = impl.why_not(calls[0], false)) return state.SkipWithError(reason);
-  const trinix::Stream stream = trinix::stream_of(Device::cuda());
-  const double seconds =
-      median_seconds(state, [&](int i) { impl.forward(calls[static_cast<std::size_t>(i) % sets], stream); });
+  const auto call_all = [&] {
+    for (std::size_t i = 0; i < kCalls; ++i) impl.forward(calls[i % sets], trinix::stream_of(Device::cuda()));
+  };
+  trinix::StepGraph graph(Device::cuda(), [&](const std::vector<Tensor>&) {
+    call_all();
+    return std::vector<Tensor>();
+  });
+  const double seconds = captured ? median_seconds(state, [&] { graph(); }) : median_seconds(state, call_all);
   const double share = s.window < 0 ? 1 : static_cast<double>(s.window + s.queries) / static_cast<double>(s.keys);
   const double rate = static_cast<double>(bytes) * share / seconds;
   state.counters["us"] = seconds * 1e6;
@@ -141,11 +151,13 @@ void measure(benchmark::State& state, const trinix::Impl<Attention>& impl, const
   benchmark::RegisterBenchmark("copy_512MB", measure_copy)->UseManualTime()->Iterations(10);
   for (const Size& size : sizes) {
     for (const auto& impl : trinix::KernelTable<Attention>::instance().impls(trinix::DeviceType::cuda)) {
-      const std::string name = std::string(size.name) + "/" + impl.name;
-      benchmark::RegisterBenchmark(name.c_str(),
-                                   [&impl, &size](benchmark::State& state) { measure(state, impl, size); })
-          ->UseManualTime()
-          ->Iterations(10);
+      for (const bool captured : {true, false}) {
+        const std::string name = std::string(size.name) + "/" + impl.name + (captured ? "/captured" : "/eager");
+        benchmark::RegisterBenchmark(
+            name.c_str(), [&impl, &size, captured](benchmark::State& state) { measure(state, impl, size, captured); })
+            ->UseManualTime()
+            ->Iterations(10);
+      }
     }
   }
   return true;

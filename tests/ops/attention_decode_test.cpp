@@ -1,12 +1,10 @@
-#include "op_case.h"
+#include "attention_configuration.h"
 
 #include <algorithm>
 #include <cmath>
 #include <gtest/gtest.h>
 #include <limits>
 #include <sstream>
-
-#include <trinix/core/philox.h>
 
 /// A few queries over many keys on a card, without gradients: against f64, with an error at most twice that of the
 /// composed form in the same dtype.
@@ -16,20 +14,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-/// Small whole numbers, a function of the seed.
-class Draw {
- public:
-  explicit Draw(std::uint64_t seed) : seed_(seed) {}
-  std::int64_t between(std::int64_t low, std::int64_t high) {
-    return low + philox(seed_, count_++).x[0] % static_cast<std::uint32_t>(high - low + 1);
-  }
-  bool one_in(std::int64_t n) { return between(1, n) == 1; }
-
- private:
-  std::uint64_t seed_;
-  std::uint64_t count_ = 0;
-};
 
 enum class Mask { none, boolean, own, f32 };
 
@@ -112,24 +96,6 @@ AttentionResult run(const Config& c, const Operands& x, DType dtype, Kernel kern
                                    c.queries, c.keys, options);
 }
 
-double norm_of(const std::vector<double>& x) {
-  double squares = 0;
-  for (const double v : x) squares += std::isfinite(v) ? v * v : 0;
-  return std::sqrt(squares);
-}
-
-/// || a - b ||; infinite when infinities or NaN are not in the same places.
-double distance(const std::vector<double>& a, const std::vector<double>& b) {
-  std::vector<double> difference(a.size(), 0.0);
-  if (a.size() != b.size()) return kInfinity;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i]) continue;
-    if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return kInfinity;
-    difference[i] = a[i] - b[i];
-  }
-  return norm_of(difference);
-}
-
 void expect_exact(const Config& c, std::uint64_t seed) {
   SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.text());
   const Operands x = draw_operands(c, seed);
@@ -145,9 +111,8 @@ void expect_exact(const Config& c, std::uint64_t seed) {
   double largest = 0;
   for (const double lse : exact_lse) largest = std::max(largest, std::isfinite(lse) ? std::abs(lse) : 0);
   const double p_error = (4 + 2 * largest) * 0x1p-24;
-  const double unit = c.dtype == DType::bf16 ? 0x1p-9 : 0x1p-12;
   EXPECT_LE(distance(got.out.to_doubles(), exact),
-            std::max(2 * distance(composed.out.to_doubles(), exact), (p_error + unit) * norm_of(exact)))
+            std::max(2 * distance(composed.out.to_doubles(), exact), (p_error + unit_of(c.dtype)) * norm_of(exact)))
       << "out";
   EXPECT_LE(distance(got.lse.to_doubles(), exact_lse),
             std::max(2 * distance(composed.lse.to_doubles(), exact_lse), p_error * norm_of(exact_lse)))
@@ -158,7 +123,12 @@ class AttentionDecode : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!is_available(Device::cuda())) GTEST_SKIP() << "needs a card";
+    watch_.emplace("AttentionDecode");
   }
+  void TearDown() override { watch_.reset(); }
+
+ private:
+  std::optional<HangWatch> watch_;
 };
 
 TEST_F(AttentionDecode, EveryShapeIsAsExactAsTheComposedForm) {

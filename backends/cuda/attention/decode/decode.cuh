@@ -305,8 +305,8 @@ void run_decode_rows(const AttentionForwardTask& forward, const Stream& stream) 
   const std::int64_t units = std::int64_t{p.batch} * p.key_heads * row_tiles;
   const std::int64_t seen = std::min<std::int64_t>(p.keys, std::int64_t{p.reach_left} + p.reach_right + p.queries);
   const int tiles = static_cast<int>(ceil_div(seen, Config::kKeys));
-  const int blocks = std::max(1, shared_limit(stream.device) / (Config::kSharedBytes + 1024));
-  const int splits = count_splits(units, tiles, multiprocessors(stream) * std::min(blocks, 2));
+  const int blocks = std::clamp(shared_limit(stream.device) / (Config::kSharedBytes + 1024), 1, kWidth == 256 ? 1 : 2);
+  const int splits = count_splits(units, tiles, multiprocessors(stream), blocks);
   const std::int64_t parts = splits == 1 ? 0 : std::int64_t{p.batch} * p.heads * p.queries * splits;
   const int columns = p.value_chunks * 8;
   const Scratch scratch(static_cast<std::size_t>(parts) * (columns * sizeof(float) + sizeof(PartNote)), stream);
