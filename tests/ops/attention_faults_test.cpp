@@ -8,10 +8,6 @@
 namespace trinix::testing {
 namespace {
 
-Tensor random(const Shape& shape, std::uint64_t seed) {
-  return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape);
-}
-
 class AttentionFaults : public OnDevice {
  protected:
   static Kernel tiled() { return device().is_cpu() ? Kernel::flash : Kernel::fused; }

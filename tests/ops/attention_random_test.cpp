@@ -13,8 +13,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 /// Small whole numbers, a function of the seed.
 class Draw {
  public:
@@ -29,14 +27,14 @@ class Draw {
   std::uint64_t count_ = 0;
 };
 
-enum class Mask { none, boolean, own, f32 };
+enum class RandomMask { none, boolean, own, f32 };
 enum class Placement { contiguous, heads_first, packed };
 
 struct Config {
   DType dtype;
   Placement placement;
   std::int64_t batch, queries, keys, key_heads, group, depth, value_depth;
-  Mask mask;
+  RandomMask mask;
   Shape mask_shape;
   bool with_lse;
   NaiveAttention options;  ///< without a mask's values
@@ -100,8 +98,8 @@ Config draw_config(std::uint64_t seed) {
     const std::int64_t count = c.heads() * (d.one_in(2) ? 1 : c.batch);
     for (std::int64_t h = 0; h < count; ++h) o.slopes.push_back(0.03125 * static_cast<double>(d.between(0, 16)));
   }
-  c.mask = c.several() ? Mask::none : static_cast<Mask>(std::max<std::int64_t>(0, d.between(-3, 3)));
-  if (c.mask != Mask::none) {
+  c.mask = c.several() ? RandomMask::none : static_cast<RandomMask>(std::max<std::int64_t>(0, d.between(-3, 3)));
+  if (c.mask != RandomMask::none) {
     const std::int64_t b = d.one_in(2) ? 1 : c.batch;
     const std::int64_t h = d.one_in(2) ? 1 : c.heads();
     c.mask_shape = {b, h, c.queries, c.keys};
@@ -137,16 +135,16 @@ Operands draw_operands(const Config& c, std::uint64_t seed) {
     const Shape shape = c.several() ? Shape{c.heads(), o.query_starts.back()} : Shape{c.batch, c.heads(), c.queries};
     x.dlse = uniform(shape, 10 * seed + 4, -1, 1).to(wide);
   }
-  if (c.mask == Mask::none) return x;
+  if (c.mask == RandomMask::none) return x;
   std::vector<double> values = random_values(static_cast<std::size_t>(numel(c.mask_shape)), 10 * seed + 5, -2, 2);
   for (double& v : values) {
     if (v > 1) v = -kInfinity;
   }
   const Tensor mask = from_vector(values, c.mask_shape);
-  if (c.mask == Mask::boolean) {
+  if (c.mask == RandomMask::boolean) {
     x.visible = mask > -kInfinity;
   } else {
-    x.leaves.push_back(mask.to(c.mask == Mask::f32 ? DType::f32 : c.dtype));
+    x.leaves.push_back(mask.to(c.mask == RandomMask::f32 ? DType::f32 : c.dtype));
   }
   return x;
 }
@@ -277,7 +275,7 @@ TEST(AttentionConfigurations, EveryKernelIsAsExactAsTheComposedForm) {
     const auto floor_of = [&](std::size_t i) {
       const double unit = unit_of(i == 1 && c.dtype != DType::f64 ? DType::f32 : c.dtype);
       const bool of_scores = i == 2 || i == 3 || i == 5;
-      const double stored_mask = i == 5 && c.mask == Mask::f32 ? unit_of(DType::f32) * norm_of(expected[i]) : 0;
+      const double stored_mask = i == 5 && c.mask == RandomMask::f32 ? unit_of(DType::f32) * norm_of(expected[i]) : 0;
       return (of_scores ? (p_error + 4 * unit) * (norm_of(expected[i]) + norm_of(expected[4]))
                         : (p_error + unit) * norm_of(expected[i])) +
              stored_mask;
