@@ -244,7 +244,7 @@ TEST_P(AdamWOnDevice, RefusesTheStateOfAnotherModel) {
     EXPECT_EQ(tensor.to_doubles(), before.at(name).to_doubles()) << name;
   }
   other.add_param_group({{{"e", parameter({1}, 3)}}});
-  EXPECT_THAT(message_of<ConfigError>([&] { other.load_state_dict(other.state_dict()); }), HasSubstr("nothing"));
+  EXPECT_NO_THROW(other.load_state_dict(other.state_dict()));
 }
 
 TEST_P(AdamWOnDevice, Errors) {
