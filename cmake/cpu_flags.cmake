@@ -14,6 +14,13 @@ function(trinix_private_settings target)
     target_link_options(${target} PRIVATE -fsanitize=${TRINIX_SANITIZE})
   endif()
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:trinix_private_packages>)
+  if(TRINIX_BATCH)
+    # Files of a folder compiled as one: what they instantiate alike is compiled once. CPU kernels have flags of their
+    # own and stay single.
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${TRINIX_BATCH})
+    # A class that is private to one of the files may hold what is private to it.
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+  endif()
 endfunction()
 
 # Left out of `undefined`, because it takes a third of the compile time and finds nothing here: `null`, since a null

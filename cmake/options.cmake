@@ -11,6 +11,7 @@ option(TRINIX_FUZZ "Build the libFuzzer targets (Clang only)" OFF)
 option(TRINIX_INSTALL "Generate the install rules" ${PROJECT_IS_TOP_LEVEL})
 option(TRINIX_WERROR "Treat warnings as errors" ${PROJECT_IS_TOP_LEVEL})
 option(TRINIX_STATIC_PROGRAM "Link the program trinix fully statically" OFF)
+set(TRINIX_BATCH 0 CACHE STRING "How many files to compile as one, which makes a clean build shorter; 0: each alone")
 set(TRINIX_SANITIZE "" CACHE STRING "Sanitizers for the whole build, for example address,undefined")
 
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)

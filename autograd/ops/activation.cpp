@@ -13,13 +13,13 @@ namespace trinix {
 
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kUnbounded = std::numeric_limits<double>::infinity();
 
 /// max(x, 0) with the gradient 0 at 0.
 Tensor positive_part(const Tensor& x) { return where(x <= 0, zeros_like(x), x); }
 
 /// log(1 + exp(x)); from 40 on that is x to the last bit of a double.
-Tensor softplus_reference(const Tensor& x) { return where(x > 40, x, log1p(exp(clamp(x, -kInfinity, 40)))); }
+Tensor softplus_reference(const Tensor& x) { return where(x > 40, x, log1p(exp(clamp(x, -kUnbounded, 40)))); }
 
 /// x * weight(x), where the weight goes to 0 faster than x to -infinity, and to 1 on the other side. Far out it is the
 /// limit, without an infinity in the product or its gradient.

@@ -1,5 +1,5 @@
 // Mixed precision by scope: which op runs in which type, where casts are made, and what becomes of gradients.
-#include "support/expect_error.h"
+#include "support/errors.h"
 #include "support/on_device.h"
 
 #include <functional>

@@ -85,7 +85,7 @@ fi
 say "shared: FetchContent"
 quietly cmake -S "$here" -B "$work/fetch" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER="$compiler" \
   -DCMAKE_CXX_FLAGS_DEBUG=-O0 -DBUILD_SHARED_LIBS=ON -DTRINIX_FROM=fetch -DTRINIX_SOURCE="$source" -DTRINIX_INSTALL=ON \
-  -DTRINIX_CUDA=OFF
+  -DTRINIX_CUDA=OFF -DTRINIX_BATCH=8
 quietly cmake --build "$work/fetch" --parallel "$jobs"
 check_commands "$work/fetch"
 "$work/fetch/train" || fail "FetchContent"

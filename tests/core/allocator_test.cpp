@@ -1,5 +1,5 @@
 // The CPU's caching allocator, seen through tensors and memory_stats().
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <cstdint>
 #include <gmock/gmock.h>

@@ -1,6 +1,6 @@
 // What moves and converts values: clone, contiguous, to, copy_, item, to_vector.
 #include "naive.h"
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <cmath>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <array>
 #include <gmock/gmock.h>
@@ -16,11 +16,11 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using testing::message_of;
 
-constexpr DType kAll[] = {DType::boolean, DType::u8,   DType::i32, DType::i64,
-                          DType::f16,     DType::bf16, DType::f32, DType::f64};
+constexpr DType kDtypes[] = {DType::boolean, DType::u8,   DType::i32, DType::i64,
+                             DType::f16,     DType::bf16, DType::f32, DType::f64};
 
 TEST(Factories, ConstantsOfEveryDtypeAndShape) {
-  for (const DType dtype : kAll) {
+  for (const DType dtype : kDtypes) {
     for (const Shape& shape : {Shape(), Shape({3}), Shape({0}), Shape({2, 3, 5}), Shape({70001})}) {
       SCOPED_TRACE(std::string(name(dtype)) + " " + shape.to_string());
       const TensorOptions options{dtype};

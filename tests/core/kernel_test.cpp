@@ -1,5 +1,5 @@
 // How an op's kernel is chosen, on toy ops whose kernels only note that they ran.
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <cstdlib>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <gtest/gtest.h>
 #include <omp.h>

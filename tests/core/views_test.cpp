@@ -1,6 +1,6 @@
 // Views against naive index arithmetic, on several memory layouts: shapes, values, shared storage, and what is refused.
 #include "naive.h"
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <gtest/gtest.h>
 #include <limits>

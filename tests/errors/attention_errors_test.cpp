@@ -12,13 +12,13 @@ namespace {
 
 using namespace trinix::testing;
 
-struct Mistake {
+struct AttentionMistake {
   std::string message;
   std::string expected;
 };
 
-void expect(const std::vector<Mistake>& mistakes) {
-  for (const Mistake& m : mistakes) EXPECT_EQ(m.message, m.expected);
+void expect(const std::vector<AttentionMistake>& mistakes) {
+  for (const AttentionMistake& m : mistakes) EXPECT_EQ(m.message, m.expected);
 }
 
 /// Attention of 5 queries to 7 keys with 4 heads in a batch of 2.

@@ -1,5 +1,6 @@
 // The attention layers and Llama against PyTorch: outputs and every gradient, in f64. tests/golden/make_layers.py says
 // what was computed.
+#include "support/compare.h"
 #include "support/golden.h"
 
 #include <functional>
@@ -17,7 +18,7 @@ using trinix::testing::below;
 constexpr TensorOptions kF64{DType::f64};
 constexpr double kTolerance = 1e-12;
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).item<double>(); }
+using trinix::testing::largest_difference;
 
 struct GoldenLayer {
   std::string name;

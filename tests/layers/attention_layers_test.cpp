@@ -1,6 +1,7 @@
 // What attention layers do besides computing: options, errors, positions of the user's own; and the faults of Trinix
 // that must not come back.
-#include "support/expect_error.h"
+#include "support/compare.h"
+#include "support/errors.h"
 
 #include <cmath>
 #include <gmock/gmock.h>
@@ -20,7 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using trinix::testing::message_of;
 
-double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
+using trinix::testing::largest;
 
 std::string refusal(AttentionKind kind, const AttentionLayerOptions& options) {
   return message_of<ConfigError>([&] { (void)make_attention(kind, options); });

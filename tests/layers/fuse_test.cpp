@@ -1,4 +1,5 @@
-#include "support/expect_error.h"
+#include "support/compare.h"
+#include "support/errors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +18,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using trinix::testing::message_of;
 
-double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
+using trinix::testing::largest;
 
 std::shared_ptr<RMSNorm> rms(std::int64_t features) {
   return std::make_shared<RMSNorm>(RMSNormOptions{.features = features});

@@ -1,3 +1,5 @@
+#include "support/errors.h"
+
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,15 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-template <class E, class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing of that type was thrown";
-}
+using trinix::testing::message_of;
 
 /// A model with large weights, so that its choices are far apart.
 std::unique_ptr<Gpt> model(Generator& g) {
@@ -65,7 +59,7 @@ TEST(KvCache, AForwardThatThrowsLeavesItAsItWas) {
   KvCache cache = gpt->make_cache(1, 4);
   const NoGrad no_grad;
   (void)gpt->forward(zeros({1, 3}, {DType::i64}), {.cache = &cache});
-  EXPECT_THAT(error_of<ConfigError>([&] {
+  EXPECT_THAT(message_of<ConfigError>([&] {
                 (void)gpt->forward(zeros({1, 2}, {DType::i64}), {.cache = &cache});
               }),
               HasSubstr("2 tokens behind the 3 held exceed the capacity of 4"));
@@ -77,19 +71,19 @@ TEST(KvCache, RefusesToCutGradientsOff) {
   Generator g(1);
   const auto gpt = model(g);
   KvCache cache = gpt->make_cache();
-  const std::string text = error_of<AutogradError>([&] {
+  const std::string text = message_of<AutogradError>([&] {
     (void)gpt->forward(zeros({1, 3}, {DType::i64}), {.cache = &cache});
   });
   EXPECT_THAT(text, HasSubstr("decode under NoGrad"));
 }
 
 TEST(KvCache, Errors) {
-  EXPECT_THAT(error_of<ConfigError>([] { KvCache({.layers = 1, .capacity = 4, .heads = 2}); }),
+  EXPECT_THAT(message_of<ConfigError>([] { KvCache({.layers = 1, .capacity = 4, .heads = 2}); }),
               HasSubstr("head_dim 0"));
   KvCache cache({.layers = 1, .capacity = 4, .heads = 2, .head_dim = 3});
   const Tensor good = zeros({1, 1, 2, 3});
-  EXPECT_THAT(error_of<ShapeError>([&] { cache.append(0, good, zeros({1, 1, 2, 4})); }), HasSubstr("[1, 1, 2, 4]"));
-  EXPECT_THAT(error_of<IndexError>([&] { cache.append(1, good, good); }), HasSubstr("layer 1"));
+  EXPECT_THAT(message_of<ShapeError>([&] { cache.append(0, good, zeros({1, 1, 2, 4})); }), HasSubstr("[1, 1, 2, 4]"));
+  EXPECT_THAT(message_of<IndexError>([&] { cache.append(1, good, good); }), HasSubstr("layer 1"));
   EXPECT_THROW(cache.truncate(1), ConfigError);
   EXPECT_THROW(cache.advance(5), ConfigError);
 }
@@ -200,8 +194,8 @@ TEST(Generate, StopsWhereItIsTold) {
 TEST(Generate, Errors) {
   Generator g(1);
   const auto gpt = model(g);
-  EXPECT_THAT(error_of<ConfigError>([&] { (void)generate(*gpt, {}); }), HasSubstr("prompt is empty"));
-  EXPECT_THAT(error_of<IndexError>([&] { (void)generate(*gpt, {31}); }), HasSubstr("31"));
+  EXPECT_THAT(message_of<ConfigError>([&] { (void)generate(*gpt, {}); }), HasSubstr("prompt is empty"));
+  EXPECT_THAT(message_of<IndexError>([&] { (void)generate(*gpt, {31}); }), HasSubstr("31"));
   EXPECT_THROW((void)generate(*gpt, {1}, {.max_new_tokens = -1}), ConfigError);
   EXPECT_THROW((void)generate(*gpt, {1}, {.sampling = {.top_p = 0}}), ConfigError);
   EXPECT_TRUE(gpt->is_training());
@@ -246,7 +240,7 @@ TEST(SampleToken, TemperatureZeroIsGreedyAndDrawsNothing) {
 TEST(SampleToken, Errors) {
   Generator g(2);
   const auto text = [&](std::vector<float> logits, SamplingOptions options) {
-    return error_of<ConfigError>([&] { (void)sample_token(logits, options, g); });
+    return message_of<ConfigError>([&] { (void)sample_token(logits, options, g); });
   };
   EXPECT_THAT(text({1, 2}, {.temperature = -1}), HasSubstr("temperature is -1"));
   EXPECT_THAT(text({1, 2}, {.temperature = std::nan("")}), HasSubstr("temperature is nan"));

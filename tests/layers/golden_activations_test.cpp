@@ -1,4 +1,5 @@
 // Activations, gated units, rotary embedding and ALiBi against PyTorch.
+#include "support/compare.h"
 #include "support/golden.h"
 
 #include <functional>
@@ -15,7 +16,7 @@ namespace {
 
 using trinix::testing::golden;
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).item<double>(); }
+using trinix::testing::largest_difference;
 
 TEST(ActivationGolden, ValuesAndGradients) {
   const StateDict values = golden("activations");

@@ -1,6 +1,8 @@
 // A small GPT against PyTorch: logits, loss, every gradient, and ten steps of training.
 #include "support/golden.h"
 
+#include "support/compare.h"
+
 #include <gtest/gtest.h>
 
 #include <trinix/autograd/ops.h>
@@ -39,7 +41,7 @@ class GptGolden : public ::testing::TestWithParam<GoldenCase> {
   Gpt gpt;
 };
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).item<double>(); }
+using trinix::testing::largest_difference;
 
 TEST_P(GptGolden, ForwardAndBackward) {
   EXPECT_LT(largest_difference(gpt.forward(values.at("ids")), values.at("logits")), 1e-12);

@@ -1,3 +1,5 @@
+#include "support/errors.h"
+
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,15 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-template <class E, class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing of that type was thrown";
-}
+using trinix::testing::message_of;
 
 GptConfig small_config() {
   return {.vocab_size = 65, .block_size = 32, .layers = 2, .heads = 4, .width = 32, .dropout = 0.1};
@@ -157,7 +151,7 @@ TEST(Gpt, ConfigErrorsNameTheValue) {
   const auto refused = [](auto change) {
     GptConfig config = small_config();
     change(config);
-    return error_of<ConfigError>([&] { Gpt gpt(config); });
+    return message_of<ConfigError>([&] { Gpt gpt(config); });
   };
   EXPECT_THAT(refused([](GptConfig& c) { c.heads = 5; }), HasSubstr("5 heads do not divide a width of 32"));
   EXPECT_THAT(refused([](GptConfig& c) { c.heads = 0; }), HasSubstr("heads is 0"));
@@ -172,13 +166,13 @@ TEST(Gpt, ConfigErrorsNameTheValue) {
 
 TEST(Gpt, InputErrors) {
   Gpt gpt(small_config());
-  EXPECT_THAT(error_of<ShapeError>([&] {
+  EXPECT_THAT(message_of<ShapeError>([&] {
                 (void)gpt.forward(zeros({1, 33}, {DType::i64}));
               }),
               HasSubstr("33 tokens behind 0 cached ones exceed the block size of 32"));
-  EXPECT_THAT(error_of<ShapeError>([&] { (void)gpt.forward(zeros({33}, {DType::i64})); }), HasSubstr("got [33]"));
-  EXPECT_THAT(error_of<ShapeError>([&] { (void)gpt.forward(zeros({0, 4}, {DType::i64})); }), HasSubstr("[0, 4]"));
-  EXPECT_THAT(error_of<IndexError>([&] { (void)gpt.forward(full({1, 4}, 65, {DType::i64})); }), HasSubstr("65"));
+  EXPECT_THAT(message_of<ShapeError>([&] { (void)gpt.forward(zeros({33}, {DType::i64})); }), HasSubstr("got [33]"));
+  EXPECT_THAT(message_of<ShapeError>([&] { (void)gpt.forward(zeros({0, 4}, {DType::i64})); }), HasSubstr("[0, 4]"));
+  EXPECT_THAT(message_of<IndexError>([&] { (void)gpt.forward(full({1, 4}, 65, {DType::i64})); }), HasSubstr("65"));
   EXPECT_THROW((void)gpt.forward(zeros({1, 4})), DtypeError);
 }
 

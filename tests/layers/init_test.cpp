@@ -1,4 +1,5 @@
-#include "support/expect_error.h"
+#include "support/compare.h"
+#include "support/errors.h"
 
 #include <cmath>
 #include <gmock/gmock.h>
@@ -16,8 +17,8 @@ using trinix::testing::message_of;
 
 constexpr TensorOptions kF64{DType::f64};
 
-double deviation(const Tensor& x) { return std::sqrt(var(x).to(DType::f64).item<double>()); }
-double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
+using trinix::testing::deviation;
+using trinix::testing::largest;
 double average(const Tensor& x) { return mean(x).to(DType::f64).item<double>(); }
 
 TEST(Init, CountsFans) {

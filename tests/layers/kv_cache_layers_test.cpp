@@ -1,5 +1,6 @@
 // Attention layers with a cache: token by token they give what they give all at once, whatever else is asked of them.
-#include "support/expect_error.h"
+#include "support/compare.h"
+#include "support/errors.h"
 #include "support/on_device.h"
 
 #include <gmock/gmock.h>
@@ -65,7 +66,7 @@ Tensor tokens_of(const AttentionLayer& layer, const Tensor& x, std::int64_t firs
   return x.narrow(layer.options().batch_first ? 1 : 0, first, count);
 }
 
-double largest(const Tensor& x) { return max(abs(x)).to(DType::f64).item<double>(); }
+using trinix::testing::largest;
 
 void expect_steps_equal_whole(const AttentionLayer& layer, Device device) {
   Generator g(3);

@@ -1,3 +1,6 @@
+#include "support/compare.h"
+#include "support/errors.h"
+
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,17 +18,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-template <class E, class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing of that type was thrown";
-}
+using trinix::testing::message_of;
 
-double deviation(const Tensor& x) { return std::sqrt(var(x).to(DType::f64).item<double>()); }
+using trinix::testing::deviation;
 
 TEST(Linear, StartsAsPyTorchsDoes) {
   Generator g(1);
@@ -49,9 +44,9 @@ TEST(Linear, TheGeneratorDecidesTheStart) {
 }
 
 TEST(Linear, Errors) {
-  EXPECT_THAT(error_of<ConfigError>([] { Linear({.in_features = 0, .out_features = 2}); }),
+  EXPECT_THAT(message_of<ConfigError>([] { Linear({.in_features = 0, .out_features = 2}); }),
               HasSubstr("in_features 0 and out_features 2"));
-  EXPECT_THAT(error_of<ShapeError>([] { Linear(zeros({2, 3}), zeros({3})); }), HasSubstr("[2, 3] and [3]"));
+  EXPECT_THAT(message_of<ShapeError>([] { Linear(zeros({2, 3}), zeros({3})); }), HasSubstr("[2, 3] and [3]"));
   const Linear layer({.in_features = 3, .out_features = 2});
   EXPECT_THROW((void)layer(zeros({4, 5})), ShapeError);
 }
@@ -63,7 +58,7 @@ TEST(Embedding, LooksRowsUp) {
   EXPECT_EQ(rows[0].to_doubles(), table.weight()[4].to_doubles());
   EXPECT_EQ(rows[1].to_doubles(), table.weight()[0].to_doubles());
   EXPECT_THROW((void)table(from_vector<std::int64_t>({5})), IndexError);
-  EXPECT_THAT(error_of<ConfigError>([] { Embedding({.num_embeddings = 5}); }), HasSubstr("embedding_dim 0"));
+  EXPECT_THAT(message_of<ConfigError>([] { Embedding({.num_embeddings = 5}); }), HasSubstr("embedding_dim 0"));
 }
 
 TEST(Embedding, ThePaddingRowStaysAsItIs) {
@@ -79,7 +74,7 @@ TEST(Embedding, ThePaddingRowStaysAsItIs) {
   // Another value, loaded from somewhere, is looked up as it is.
   table.weight().detach().select(0, 2).copy_(full({3}, 5.0));
   EXPECT_EQ(table(indices)[0][0].to_doubles(), (std::vector<double>{5, 5, 5}));
-  EXPECT_THAT(error_of<ConfigError>([] { Embedding({.num_embeddings = 4, .embedding_dim = 3, .padding_idx = 4}); }),
+  EXPECT_THAT(message_of<ConfigError>([] { Embedding({.num_embeddings = 4, .embedding_dim = 3, .padding_idx = 4}); }),
               HasSubstr("padding_idx 4 is not one of the 4 rows"));
 }
 
@@ -89,8 +84,8 @@ TEST(LayerNorm, StandardisesRows) {
   const Tensor y = norm(randn({10, 64}, {}, &g) * 3.0 + 5.0);
   EXPECT_LT(max(abs(mean(y, {-1}))).item<float>(), 1e-5);
   EXPECT_LT(max(abs(var(y, {-1}, 0) - 1.0)).item<float>(), 1e-4);
-  EXPECT_THAT(error_of<ConfigError>([] { LayerNorm({.features = 0}); }), HasSubstr("features 0"));
-  EXPECT_THAT(error_of<ConfigError>([] { LayerNorm({.features = 4, .eps = 0}); }), HasSubstr("eps 0"));
+  EXPECT_THAT(message_of<ConfigError>([] { LayerNorm({.features = 0}); }), HasSubstr("features 0"));
+  EXPECT_THAT(message_of<ConfigError>([] { LayerNorm({.features = 4, .eps = 0}); }), HasSubstr("eps 0"));
 }
 
 TEST(LayerNorm, ResidualFormEqualsTheSteps) {
@@ -113,7 +108,7 @@ TEST(Dropout, ActsInTrainingOnly) {
   EXPECT_NEAR(max(y).item<float>(), 1 / 0.75, 1e-6);
   layer.eval();
   EXPECT_TRUE(layer(x).same(x));
-  EXPECT_THAT(error_of<ConfigError>([] { Dropout({.p = 1.5}); }), HasSubstr("1.5 is not between 0 and 1"));
+  EXPECT_THAT(message_of<ConfigError>([] { Dropout({.p = 1.5}); }), HasSubstr("1.5 is not between 0 and 1"));
   EXPECT_THROW(Dropout({.p = std::nan("")}), ConfigError);
 }
 
@@ -130,11 +125,11 @@ TEST(CausalSelfAttention, SeesOnlyThePast) {
 }
 
 TEST(CausalSelfAttention, Errors) {
-  EXPECT_THAT(error_of<ConfigError>([] { CausalSelfAttention({.embed_dim = 10, .num_heads = 3}); }),
+  EXPECT_THAT(message_of<ConfigError>([] { CausalSelfAttention({.embed_dim = 10, .num_heads = 3}); }),
               HasSubstr("3 heads do not divide an embed_dim of 10"));
   EXPECT_THROW(CausalSelfAttention({.embed_dim = 10}), ConfigError);
   const CausalSelfAttention layer({.embed_dim = 4, .num_heads = 2});
-  EXPECT_THAT(error_of<ShapeError>([&] {
+  EXPECT_THAT(message_of<ShapeError>([&] {
                 (void)layer.forward(zeros({2, 3, 5}));
               }),
               HasSubstr("(batch, tokens, 4), got [2, 3, 5]"));

@@ -1,4 +1,5 @@
 // RoPE and ALiBi: tables by their formulas, the relative-position property, limits, errors.
+#include "support/compare.h"
 #include "support/errors.h"
 #include "support/on_device.h"
 
@@ -13,7 +14,7 @@ using trinix::testing::message_of;
 using trinix::testing::OnDevice;
 using trinix::testing::test_devices;
 
-double largest_difference(const Tensor& a, const Tensor& b) { return max(abs(a - b)).item<float>(); }
+using trinix::testing::largest_difference;
 
 class PositionOnDevice : public OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Devices, PositionOnDevice, ::testing::ValuesIn(test_devices()), device_name);

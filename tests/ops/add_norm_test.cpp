@@ -7,8 +7,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kEps = 1e-5;
-
 std::pair<Tensor, Tensor> add_norm(Centre about, const std::vector<Tensor>& x, KernelChoice kernel = {},
                                    BranchDropout dropout = {}) {
   const Tensor w = x.size() > 2 ? x[2] : Tensor(), b = x.size() > 3 ? x[3] : Tensor();
@@ -61,7 +59,7 @@ OpCase dropped_case(const std::string& op, Centre about, std::vector<Shape> inpu
   return c;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> add_norm_cases() {
   std::vector<OpCase> list;
   for (const Centre about : {Centre::mean, Centre::zero}) {
     const std::string op = about == Centre::mean ? "add_layer_norm" : "add_rms_norm";
@@ -85,7 +83,7 @@ std::vector<OpCase> cases() {
 
 class AddNorm : public ::testing::TestWithParam<OpCase> {};
 TEST_P(AddNorm, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, AddNorm, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, AddNorm, ::testing::ValuesIn(add_norm_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 class AddNormOnDevice : public OnDevice {};

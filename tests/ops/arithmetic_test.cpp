@@ -16,7 +16,7 @@ auto elementwise(F f) {
   };
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> arithmetic_cases() {
   const std::vector<Shape> equal = {{5, 7, 3}, {5, 7, 3}};
   const std::vector<Shape> broadcast = {{4, 33}, {33}};
   std::vector<OpCase> list;
@@ -59,7 +59,7 @@ std::vector<OpCase> cases() {
 
 class Arithmetic : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Arithmetic, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Arithmetic, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, Arithmetic, ::testing::ValuesIn(arithmetic_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 class ArithmeticOnDevice : public OnDevice {};

@@ -9,13 +9,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-Tensor random(const Shape& shape, std::uint64_t seed) {
-  return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape);
-}
-
 /// `x` with `value` at the positions [begin, end) of dim 1.
 Tensor poisoned(const Tensor& x, std::int64_t begin, std::int64_t end, double value) {
   const Tensor y = x.clone();
@@ -84,7 +77,7 @@ TEST_P(AttentionHidden, PaddingBehindAMaskHoldsAnything) {
       const AttentionOptions options{
           .alibi_slopes = from_vector(std::vector<float>{0.5F, 0.25F}).to(device()), .mask = mask, .kernel = kernel};
       const Run clean = run(q, k, v, options, 45);
-      for (const double value : {kNaN, kInfinity, -kInfinity}) {
+      for (const double value : {kNan, kInfinity, -kInfinity}) {
         SCOPED_TRACE(std::string(name(kernel)) + " with " + std::to_string(value));
         const Run got =
             run(poisoned(q, 33, 45, value), poisoned(k, 40, 52, value), poisoned(v, 40, 52, value), options, 45);
@@ -104,7 +97,7 @@ TEST_P(AttentionHidden, WhatOneRowSeesDoesNotReachTheOthers) {
     for (const std::int64_t left : {-1, 8}) {
       const AttentionOptions options{.causal = true, .window_left = left, .kernel = kernel};
       const Run clean = run(q, k, v, options, 50);
-      for (const double value : {kNaN, kInfinity}) {
+      for (const double value : {kNan, kInfinity}) {
         SCOPED_TRACE(std::string(name(kernel)) + " with " + std::to_string(value));
         const Run got = run(q, poisoned(k, 50, 51, value), poisoned(v, 50, 51, value), options, 50);
         EXPECT_LE(relative_error(part(got.out, 0, 50), part(clean.out, 0, 50)), slack(kernel));
@@ -150,7 +143,7 @@ TEST_P(AttentionHidden, ANeighbouringSequenceHoldsAnything) {
       return list;
     };
     const auto clean = results(1);
-    const auto got = results(kNaN);
+    const auto got = results(kNan);
     for (std::size_t i = 0; i < clean.size(); ++i) {
       EXPECT_LE(relative_error(got[i], clean[i]), slack(kernel, 1e-6)) << i;
     }

@@ -10,8 +10,6 @@ namespace trinix::testing {
 
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 /// A row of pairs: what becomes of one query of one head.
 struct Row {
   std::vector<double> score;   ///< -inf where hidden

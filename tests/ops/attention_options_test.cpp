@@ -9,13 +9,13 @@
 namespace trinix::testing {
 namespace {
 
-enum class Mask { none, boolean, floating };
+enum class OptionMask { none, boolean, floating };
 
 struct Variant {
   const char* name;
   std::int64_t batch, queries, keys, heads, key_heads, depth, value_depth;
   NaiveAttention options;
-  Mask mask = Mask::none;
+  OptionMask mask = OptionMask::none;
   Shape mask_shape = {};
   bool with_lse = false;
   bool small = true;  ///< finite differences take too long on the large ones
@@ -59,7 +59,7 @@ OpCase case_of(const Variant& c) {
             .tolerance = {1e-12, 4e-6, 1e-2, 2e-3},
             .layouts = c.small ? std::vector{Layout::contiguous, Layout::transposed, Layout::sliced}
                                : std::vector{Layout::sliced}};
-  if (c.mask == Mask::floating) op.inputs.push_back(c.mask_shape);
+  if (c.mask == OptionMask::floating) op.inputs.push_back(c.mask_shape);
   op.function = [c](const std::vector<Tensor>& x, KernelChoice kernel) {
     Generator generator(c.options.seed);
     AttentionOptions options{.causal = c.options.causal,
@@ -70,8 +70,8 @@ OpCase case_of(const Variant& c) {
                              .scale = c.options.scale,
                              .kernel = kernel,
                              .generator = &generator};
-    if (c.mask == Mask::floating) options.mask = x[3];
-    if (c.mask == Mask::boolean) {
+    if (c.mask == OptionMask::floating) options.mask = x[3];
+    if (c.mask == OptionMask::boolean) {
       options.mask = from_vector(pattern(c.mask_shape), c.mask_shape).to(x[0].device());
     }
     if (!c.with_lse) return scaled_dot_product_attention(x[0], x[1], x[2], options);
@@ -81,8 +81,8 @@ OpCase case_of(const Variant& c) {
   op.reference = [c](const std::vector<Array>& x) {
     NaiveAttention options = c.options;
     for (double& s : options.slopes) s = static_cast<float>(s);
-    if (c.mask == Mask::boolean) options.mask = added_mask(four_dims(c.mask_shape), pattern(c.mask_shape));
-    if (c.mask == Mask::floating) options.mask = {four_dims(c.mask_shape), x[3].values};
+    if (c.mask == OptionMask::boolean) options.mask = added_mask(four_dims(c.mask_shape), pattern(c.mask_shape));
+    if (c.mask == OptionMask::floating) options.mask = {four_dims(c.mask_shape), x[3].values};
     const auto result = options.run(x[0], x[1], x[2]);
     if (!c.with_lse) return result.out;
     Array both{{numel(result.out.shape) + numel(result.lse.shape)}, result.out.values};
@@ -92,26 +92,26 @@ OpCase case_of(const Variant& c) {
   return op;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> attention_options_cases() {
   const std::vector<double> slopes{0.5, 0.1};
   const Variant variants[] = {
       // Alone.
       {"alibi", 2, 5, 7, 2, 2, 4, 3, {.slopes = slopes}},
       {"alibi_per_batch", 2, 6, 4, 2, 1, 3, 4, {.slopes = {0.5, 0.1, 1.5, 0.0}}},
-      {"mask_of_pairs", 2, 5, 6, 2, 2, 4, 4, {}, Mask::floating, {5, 6}},
-      {"mask_per_batch", 2, 4, 6, 2, 1, 4, 4, {}, Mask::floating, {2, 4, 6}},
-      {"mask_per_head", 2, 4, 6, 2, 2, 4, 5, {}, Mask::floating, {2, 2, 4, 6}},
-      {"mask_of_the_heads", 2, 4, 5, 4, 2, 4, 4, {}, Mask::floating, {1, 4, 4, 5}},
-      {"mask_over_heads", 2, 4, 5, 4, 2, 4, 4, {}, Mask::floating, {2, 1, 4, 5}},
-      {"visible_pairs", 2, 5, 6, 2, 1, 4, 4, {}, Mask::boolean, {5, 6}},
-      {"visible_per_batch", 2, 4, 6, 2, 2, 4, 4, {}, Mask::boolean, {2, 4, 6}},
-      {"visible_per_head", 2, 4, 6, 2, 2, 4, 3, {}, Mask::boolean, {2, 2, 4, 6}},
-      {"lse", 2, 5, 7, 2, 1, 4, 3, {}, Mask::none, {}, true},
+      {"mask_of_pairs", 2, 5, 6, 2, 2, 4, 4, {}, OptionMask::floating, {5, 6}},
+      {"mask_per_batch", 2, 4, 6, 2, 1, 4, 4, {}, OptionMask::floating, {2, 4, 6}},
+      {"mask_per_head", 2, 4, 6, 2, 2, 4, 5, {}, OptionMask::floating, {2, 2, 4, 6}},
+      {"mask_of_the_heads", 2, 4, 5, 4, 2, 4, 4, {}, OptionMask::floating, {1, 4, 4, 5}},
+      {"mask_over_heads", 2, 4, 5, 4, 2, 4, 4, {}, OptionMask::floating, {2, 1, 4, 5}},
+      {"visible_pairs", 2, 5, 6, 2, 1, 4, 4, {}, OptionMask::boolean, {5, 6}},
+      {"visible_per_batch", 2, 4, 6, 2, 2, 4, 4, {}, OptionMask::boolean, {2, 4, 6}},
+      {"visible_per_head", 2, 4, 6, 2, 2, 4, 3, {}, OptionMask::boolean, {2, 2, 4, 6}},
+      {"lse", 2, 5, 7, 2, 1, 4, 3, {}, OptionMask::none, {}, true},
       // Together.
       {"alibi_causal_dropout", 2, 5, 7, 2, 2, 4, 4, {.causal = true, .dropout = 0.3, .slopes = slopes}},
-      {"alibi_window_lse", 1, 6, 8, 2, 1, 4, 4, {.left = 3, .right = 1, .slopes = slopes}, Mask::none, {}, true},
-      {"window_mask", 2, 6, 7, 2, 1, 4, 4, {.left = 3, .right = 2}, Mask::floating, {6, 7}},
-      {"causal_visible_dropout", 2, 6, 8, 2, 2, 4, 4, {.causal = true, .dropout = 0.2}, Mask::boolean, {2, 6, 8}},
+      {"alibi_window_lse", 1, 6, 8, 2, 1, 4, 4, {.left = 3, .right = 1, .slopes = slopes}, OptionMask::none, {}, true},
+      {"window_mask", 2, 6, 7, 2, 1, 4, 4, {.left = 3, .right = 2}, OptionMask::floating, {6, 7}},
+      {"causal_visible_dropout", 2, 6, 8, 2, 2, 4, 4, {.causal = true, .dropout = 0.2}, OptionMask::boolean, {2, 6, 8}},
       {"everything",
        2,
        5,
@@ -121,7 +121,7 @@ std::vector<OpCase> cases() {
        4,
        6,
        {.causal = true, .left = 4, .dropout = 0.25, .scale = 0.7, .slopes = {0.5, 0.25, 0.125, 1}},
-       Mask::floating,
+       OptionMask::floating,
        {1, 4, 5, 8},
        true},
       {"one_query_of_a_cache",
@@ -133,11 +133,23 @@ std::vector<OpCase> cases() {
        6,
        5,
        {.causal = true, .left = 5, .slopes = {0.5, 0.25, 0.125, 1}},
-       Mask::boolean,
+       OptionMask::boolean,
        {2, 1, 9},
        true},
       // Several blocks of any kernel.
-      {"large_alibi", 1, 90, 310, 2, 1, 40, 24, {.causal = true, .slopes = {0.02, 0.1}}, Mask::none, {}, true, false},
+      {"large_alibi",
+       1,
+       90,
+       310,
+       2,
+       1,
+       40,
+       24,
+       {.causal = true, .slopes = {0.02, 0.1}},
+       OptionMask::none,
+       {},
+       true,
+       false},
       {"large_window_mask",
        2,
        130,
@@ -147,7 +159,7 @@ std::vector<OpCase> cases() {
        32,
        32,
        {.left = 60, .right = 20},
-       Mask::floating,
+       OptionMask::floating,
        {1, 2, 130, 200},
        false,
        false},
@@ -160,7 +172,7 @@ std::vector<OpCase> cases() {
        64,
        64,
        {.causal = true, .dropout = 0.1},
-       Mask::boolean,
+       OptionMask::boolean,
        {2, 70, 300},
        true,
        false},
@@ -173,7 +185,7 @@ std::vector<OpCase> cases() {
        80,
        48,
        {.causal = true, .left = 100, .dropout = 0.1, .slopes = {0.02, 0.1}},
-       Mask::floating,
+       OptionMask::floating,
        {100, 290},
        true,
        false},
@@ -185,7 +197,7 @@ std::vector<OpCase> cases() {
 
 class AttentionWithOptions : public ::testing::TestWithParam<OpCase> {};
 TEST_P(AttentionWithOptions, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, AttentionWithOptions, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, AttentionWithOptions, ::testing::ValuesIn(attention_options_cases()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

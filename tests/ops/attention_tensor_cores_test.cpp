@@ -14,7 +14,7 @@ namespace trinix::testing {
 namespace {
 
 enum class Placement { contiguous, packed, heads_first };
-enum class Mask { none, boolean, same, f32 };
+enum class CardMask { none, boolean, same, f32 };
 
 struct Config {
   std::int64_t batch, queries, keys, key_heads, group, depth, value_depth;
@@ -25,7 +25,7 @@ struct Config {
   Placement placement;
   bool deterministic;
   bool slopes = false;
-  Mask mask = Mask::none;
+  CardMask mask = CardMask::none;
   Shape mask_shape = {};  ///< of the four dims
   double scale = 0;       ///< 0: the default
 
@@ -75,7 +75,7 @@ Config draw_general_config(std::uint64_t seed) {
   c.value_depth = d.between(0, 1) == 0 ? c.depth : d.between(1, 256);
   if (c.value_depth != c.depth && c.placement == Placement::packed) c.placement = Placement::contiguous;
   c.slopes = d.between(0, 1) == 0;
-  c.mask = static_cast<Mask>(d.between(0, 3));
+  c.mask = static_cast<CardMask>(d.between(0, 3));
   c.mask_shape = {d.between(0, 1) == 0 ? 1 : c.batch, d.between(0, 1) == 0 ? 1 : c.heads(), c.queries, c.keys};
   if (d.between(0, 3) == 0) c.scale = d.between(0, 1) == 0 ? -0.1 : 0.2;
   return c;
@@ -95,12 +95,12 @@ Tensor visible_pairs(const Config& c, std::uint64_t seed) {
   return from_vector(visible, c.mask_shape);
 }
 
-/// The mask on the CPU, none for Mask::none. A floating one hides where the boolean one would.
+/// The mask on the CPU, none for CardMask::none. A floating one hides where the boolean one would.
 Tensor mask_of(const Config& c, std::uint64_t seed) {
-  if (c.mask == Mask::none) return {};
+  if (c.mask == CardMask::none) return {};
   const Tensor visible = visible_pairs(c, seed);
-  if (c.mask == Mask::boolean) return visible;
-  const Tensor added = uniform(c.mask_shape, seed).to(c.mask == Mask::f32 ? DType::f32 : c.dtype);
+  if (c.mask == CardMask::boolean) return visible;
+  const Tensor added = uniform(c.mask_shape, seed).to(c.mask == CardMask::f32 ? DType::f32 : c.dtype);
   return masked_fill(added, logical_not(visible), -std::numeric_limits<double>::infinity());
 }
 
@@ -260,7 +260,7 @@ TEST_F(AttentionOnTensorCores, RepeatsGiveTheSameBits) {
                    .placement = Placement::contiguous,
                    .deterministic = true,
                    .slopes = depth == 192,
-                   .mask = depth == 256 ? Mask::f32 : Mask::none,
+                   .mask = depth == 256 ? CardMask::f32 : CardMask::none,
                    .mask_shape = {1, 1, 300, 700}};
     std::vector<Tensor> leaves;
     for (std::uint64_t i = 0; i < 3; ++i) {

@@ -49,7 +49,7 @@ OpCase case_of(const Sizes& s, bool causal, double dropout, bool small, std::int
           .layouts = {Layout::contiguous, Layout::transposed, Layout::sliced}};
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> attention_cases() {
   std::vector<OpCase> list;
   const Sizes small[] = {
       {"square", 2, 6, 6, 2, 2, 5, 5},        {"more_keys", 1, 5, 9, 2, 2, 4, 3},
@@ -81,7 +81,7 @@ std::vector<OpCase> cases() {
 
 class Attention : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Attention, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Attention, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, Attention, ::testing::ValuesIn(attention_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) {

@@ -1,5 +1,5 @@
 #include "op_case.h"
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <cmath>
 #include <gmock/gmock.h>
@@ -34,7 +34,7 @@ void squash(std::size_t input, std::vector<double>& values) {
   for (double& v : values) v = std::abs(v) / 2.5 + 0.05;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> elementwise_loss_cases() {
   // The losses are f32 or wider, computed from inputs rounded to the dtype.
   const std::vector<Layout> layouts = {Layout::contiguous, Layout::transposed, Layout::sliced};
   std::vector<OpCase> list;
@@ -79,7 +79,7 @@ std::vector<OpCase> cases() {
 
 class ElementwiseLoss : public ::testing::TestWithParam<OpCase> {};
 TEST_P(ElementwiseLoss, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, ElementwiseLoss, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, ElementwiseLoss, ::testing::ValuesIn(elementwise_loss_cases()),
                          [](const auto& info) { return info.param.name; });
 
 TEST(BceWithLogits, IsExactForLargeLogits) {

@@ -8,8 +8,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 double gate_of(Glu kind, double x) {
   switch (kind) {
     case Glu::swiglu:
@@ -52,7 +50,7 @@ Array packed_reference(const Array& x, Glu kind, bool gate_first) {
   return y;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> glu_cases() {
   std::vector<OpCase> list;
   for (const Kind& k : kKinds) {
     const Glu kind = k.kind;
@@ -95,7 +93,8 @@ std::vector<OpCase> cases() {
 
 class GluOps : public ::testing::TestWithParam<OpCase> {};
 TEST_P(GluOps, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, GluOps, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, GluOps, ::testing::ValuesIn(glu_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 class GluOnDevice : public OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Devices, GluOnDevice, ::testing::ValuesIn(test_devices()), device_name);

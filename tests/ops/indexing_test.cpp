@@ -47,7 +47,7 @@ Index spread(const Shape& shape, int dim, const Index& index) {
   return result;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> indexing_cases() {
   std::vector<OpCase> list;
   const Shape shape = {5, 6, 7};
   for (int dim = 0; dim < 3; ++dim) {
@@ -149,7 +149,8 @@ std::vector<OpCase> cases() {
 
 class Indexing : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Indexing, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Indexing, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, Indexing, ::testing::ValuesIn(indexing_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 class IndexingOnDevice : public OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Devices, IndexingOnDevice, ::testing::ValuesIn(test_devices()), device_name);

@@ -35,7 +35,7 @@ Array naive_narrow(const Array& in, int dim, std::int64_t start, std::int64_t le
   return out;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> joining_cases() {
   std::vector<OpCase> list;
   for (const int dim : {0, 1, 2}) {
     std::vector<Shape> shapes(3, {3, 4, 5});
@@ -76,7 +76,8 @@ std::vector<OpCase> cases() {
 
 class Joining : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Joining, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Joining, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, Joining, ::testing::ValuesIn(joining_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 class JoiningOnDevice : public OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Devices, JoiningOnDevice, ::testing::ValuesIn(test_devices()), device_name);

@@ -1,4 +1,5 @@
 #include "op_case.h"
+#include "support/errors.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
@@ -72,7 +73,7 @@ Array naive_linear(const std::vector<Array>& in) {
   return y;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> linalg_cases() {
   std::vector<OpCase> list;
   const std::vector<std::vector<Shape>> products = {
       {{7, 5}, {5, 9}},
@@ -125,7 +126,7 @@ std::vector<OpCase> cases() {
 
 class Linalg : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Linalg, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Linalg, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, Linalg, ::testing::ValuesIn(linalg_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 class LinalgOnDevice : public OnDevice {};
@@ -206,16 +207,6 @@ TEST_P(LinalgOnDevice, LinearGradientsAddUpOverSharedWeightsAndBackwards) {
   w.zero_grad();
   sum(linear(x, w, b)).backward();
   EXPECT_EQ(w.grad().to_vector<float>(), (std::vector<float>{1, 2, 1, 2}));
-}
-
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "no exception of the expected type";
 }
 
 TEST(Linalg, MistakesAreExplained) {

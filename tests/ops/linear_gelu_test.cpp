@@ -63,7 +63,7 @@ OpCase repeated_case() {
   return c;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> linear_gelu_cases() {
   return {mlp_case("mlp", {{3, 2, 5}, {16, 5}, {7, 16}, {16}, {7}}),
           mlp_case("mlp_without_bias", {{6, 8}, {24, 8}, {8, 24}}),
           mlp_case("mlp_odd", {{5, 7}, {9, 7}, {4, 9}, {9}, {4}}), repeated_case()};
@@ -71,7 +71,8 @@ std::vector<OpCase> cases() {
 
 class GeluMlp : public ::testing::TestWithParam<OpCase> {};
 TEST_P(GeluMlp, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, GeluMlp, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, GeluMlp, ::testing::ValuesIn(linear_gelu_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 /// Sets a variable of the environment for as long as it lives.
 class Environment {

@@ -37,7 +37,7 @@ Array naive_cross_entropy(const Array& x, const std::vector<std::int64_t>& targe
   return {{}, {o.reduction == Reduction::mean && count > 0 ? total / count : total}};
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> loss_cases() {
   std::vector<OpCase> list;
   for (const Reduction reduction : {Reduction::mean, Reduction::sum, Reduction::none}) {
     for (const double smoothing : {0.0, 0.1}) {
@@ -82,7 +82,7 @@ std::vector<OpCase> cases() {
 
 class Loss : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Loss, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Loss, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, Loss, ::testing::ValuesIn(loss_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 class CrossEntropyOnDevice : public OnDevice {};

@@ -1,13 +1,14 @@
 #pragma once
 
 #include "op_case.h"
+#include "support/errors.h"
 
 #include <string>
 
 #include <trinix/core/error.h>
 
 /// @file
-/// Indexing by plain loops, for references; and the text of errors.
+/// Indexing by plain loops, for references.
 
 namespace trinix::testing {
 
@@ -33,17 +34,6 @@ void for_each_index(const Shape& shape, F f) {
 
 inline Array zero_array(const Shape& shape) {
   return {shape, std::vector<double>(static_cast<std::size_t>(numel(shape)))};
-}
-
-/// The text of the E that f throws.
-template <class E = Error, class F>
-std::string message_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 }  // namespace trinix::testing

@@ -9,6 +9,8 @@
 
 namespace trinix::testing {
 
+inline constexpr double kEps = 1e-5;
+
 enum class Centre { mean, zero };
 
 /// Layer normalisation about the mean, RMS normalisation about zero; weight and bias may be null.

@@ -7,7 +7,7 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kEps = 1e-6;
+constexpr double kSmallEps = 1e-6;
 
 double naive_activation(Activation a, double z) {
   const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
@@ -41,11 +41,13 @@ OpCase activation_case(Activation a, std::vector<Shape> inputs, bool weight, boo
           .inputs = std::move(inputs),
           .function =
               [=](const std::vector<Tensor>& x, KernelChoice kernel) {
-                return rms_norm_activation(x[0], weight ? x[1] : Tensor(), bias ? x.back() : Tensor(), a, kEps, kernel);
+                return rms_norm_activation(x[0], weight ? x[1] : Tensor(), bias ? x.back() : Tensor(), a, kSmallEps,
+                                           kernel);
               },
           .reference =
               [=](const std::vector<Array>& x) {
-                Array y = naive_norm(x[0], Centre::zero, weight ? &x[1] : nullptr, bias ? &x.back() : nullptr, kEps);
+                Array y =
+                    naive_norm(x[0], Centre::zero, weight ? &x[1] : nullptr, bias ? &x.back() : nullptr, kSmallEps);
                 for (double& z : y.values) z = naive_activation(a, z);
                 return y;
               },
@@ -57,7 +59,7 @@ constexpr Activation kAll[] = {
     Activation::relu, Activation::gelu_erf, Activation::gelu_tanh,  Activation::silu,         Activation::sigmoid,
     Activation::tanh, Activation::softplus, Activation::quick_gelu, Activation::squared_relu, Activation::mish};
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> norm_activation_cases() {
   std::vector<OpCase> list;
   for (const Activation a : kAll) list.push_back(activation_case(a, {{5, 2, 19}, {19}, {19}}, true, true));
   list.push_back(activation_case(Activation::silu, {{5, 24}, {24}}, true, false));
@@ -73,7 +75,7 @@ std::vector<OpCase> cases() {
 
 class NormActivation : public ::testing::TestWithParam<OpCase> {};
 TEST_P(NormActivation, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, NormActivation, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, NormActivation, ::testing::ValuesIn(norm_activation_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 class NormActivationOnDevice : public OnDevice {};
@@ -84,7 +86,7 @@ TEST_P(NormActivationOnDevice, SaturatesToItsLimitsWithoutNan) {
   for (const Activation a : kAll) {
     Tensor x = from_vector<float>({3, -3, 3, -3}, {1, 4}).requires_grad_();
     Tensor weight = full({4}, 1e4F).requires_grad_();
-    const Tensor y = rms_norm_activation(x, weight, {}, a, kEps);
+    const Tensor y = rms_norm_activation(x, weight, {}, a, kSmallEps);
     sum(y).backward();
     const std::vector<double> values = y.to_doubles();
     for (std::size_t i = 0; i < 4; ++i) {
@@ -101,8 +103,8 @@ TEST_P(NormActivationOnDevice, SaturatesToItsLimitsWithoutNan) {
 TEST_P(NormActivationOnDevice, KeepsNothingBetweenNormAndActivation) {
   const Tensor x = from_vector<double>({1, -2, 3, 0.5}, {1, 4});
   const Tensor w = from_vector<double>({1, 2, 3, 4}, {4});
-  const Tensor apart = silu(rms_norm(x, w, {}, kEps));
-  EXPECT_LT(max(abs(rms_norm_activation(x, w, {}, Activation::silu, kEps) - apart)).item<double>(), 1e-12);
+  const Tensor apart = silu(rms_norm(x, w, {}, kSmallEps));
+  EXPECT_LT(max(abs(rms_norm_activation(x, w, {}, Activation::silu, kSmallEps) - apart)).item<double>(), 1e-12);
 }
 
 }  // namespace

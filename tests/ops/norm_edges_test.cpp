@@ -10,8 +10,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kEps = 1e-5;
-
 /// The ops here by name: {y, and the sum where there is one}.
 struct NamedNorm {
   const char* name;

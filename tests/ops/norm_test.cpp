@@ -6,8 +6,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kEps = 1e-5;
-
 Tensor norm(Centre about, const Tensor& x, const Tensor& weight, const Tensor& bias, KernelChoice kernel) {
   return about == Centre::mean ? layer_norm(x, weight, bias, kEps, kernel) : rms_norm(x, weight, bias, kEps, kernel);
 }
@@ -27,7 +25,7 @@ OpCase norm_case(std::string name, Centre about, std::vector<Shape> inputs, bool
           .layouts = without_repeats()};
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> norm_cases() {
   std::vector<OpCase> list;
   for (const Centre about : {Centre::mean, Centre::zero}) {
     const std::string op = about == Centre::mean ? "layer_norm" : "rms_norm";
@@ -74,7 +72,7 @@ std::vector<OpCase> cases() {
 
 class Norm : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Norm, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Norm, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, Norm, ::testing::ValuesIn(norm_cases()),
                          [](const auto& info) { return info.param.name + "_" + std::to_string(info.index); });
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "support/on_device.h"
 
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,14 @@ void run_op_case(const OpCase& op_case);
 /// Deterministic uniform values.
 [[nodiscard]] std::vector<double> random_values(std::size_t count, std::uint64_t seed, double low = -2,
                                                 double high = 2);
+
+/// The same as a tensor on the CPU.
+[[nodiscard]] inline Tensor random(const Shape& shape, std::uint64_t seed, DType dtype = DType::f32) {
+  return from_vector(random_values(static_cast<std::size_t>(numel(shape)), seed), shape).to(dtype);
+}
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
+inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// Values of an Array as a tensor and back.
 [[nodiscard]] Array to_array(const Tensor& t);

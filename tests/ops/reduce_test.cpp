@@ -1,4 +1,5 @@
 #include "op_case.h"
+#include "support/errors.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,9 +8,6 @@
 
 namespace trinix::testing {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// Collects the elements of each output and folds them, with plain index arithmetic.
 Array reduce_naively(const Array& x, const Dims& dims, bool keepdim,
@@ -112,7 +110,7 @@ struct Geometry {
   bool keepdim = false;
 };
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> reduce_cases() {
   const Geometry geometries[] = {
       {"everything", {3, 5, 7}, {}},     {"last", {5, 37}, {-1}},          {"last_kept", {5, 67}, {1}, true},
       {"first", {37, 19}, {0}},          {"middle", {3, 6, 5}, {1}},       {"outer_two", {3, 4, 17}, {0, 1}},
@@ -181,7 +179,7 @@ std::vector<OpCase> cases() {
 
 class ReduceOps : public ::testing::TestWithParam<OpCase> {};
 TEST_P(ReduceOps, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, ReduceOps, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, ReduceOps, ::testing::ValuesIn(reduce_cases()),
                          [](const auto& info) { return info.param.name; });
 
 class ReduceOnDevice : public OnDevice {
@@ -431,16 +429,6 @@ TEST_P(ReduceOnDevice, VarianceFarFromZero) {
   const auto values = random_values(100000, 9, 10000, 10001);
   const Tensor x = from_vector(values).to(DType::f32);
   EXPECT_NEAR(var(x).item<float>(), variance(x.to_doubles(), 1), 1e-6);
-}
-
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "no exception";
 }
 
 TEST(ReduceErrors, NameTheOpAndTheShape) {

@@ -83,7 +83,7 @@ std::pair<Tensor, Tensor> tables_of(std::int64_t pairs, Device device) {
           trinix::from_vector(t.sin, {kPositions, pairs}).to(device)};
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> rope_cases() {
   std::vector<OpCase> list;
   for (const Case& c : kCases) {
     for (const bool in_place : {false, true}) {
@@ -108,7 +108,8 @@ std::vector<OpCase> cases() {
 
 class RopeOps : public ::testing::TestWithParam<OpCase> {};
 TEST_P(RopeOps, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, RopeOps, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, RopeOps, ::testing::ValuesIn(rope_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 class RopeOnDevice : public OnDevice {};
 INSTANTIATE_TEST_SUITE_P(Devices, RopeOnDevice, ::testing::ValuesIn(test_devices()), device_name);

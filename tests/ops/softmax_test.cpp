@@ -7,8 +7,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 /// Straight from the definition; the inputs of the cases are small.
 Array softmax_naively(const Array& x, int dim, bool log) {
   Array out = x;
@@ -24,7 +22,7 @@ Array softmax_naively(const Array& x, int dim, bool log) {
   return out;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> softmax_cases() {
   std::vector<OpCase> list;
   const std::pair<Shape, int> geometries[] = {{{5, 37}, -1},
                                               {{70, 5}, -1},
@@ -65,7 +63,7 @@ std::vector<OpCase> cases() {
 
 class SoftmaxOps : public ::testing::TestWithParam<OpCase> {};
 TEST_P(SoftmaxOps, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, SoftmaxOps, ::testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Ops, SoftmaxOps, ::testing::ValuesIn(softmax_cases()),
                          [](const auto& info) { return info.param.name; });
 
 class SoftmaxOnDevice : public OnDevice {};

@@ -11,7 +11,6 @@
 namespace trinix::testing {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 bool before(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
@@ -48,7 +47,7 @@ Array naive_values(const Array& x, int dim, const Array& order) {
   return out;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> sorting_cases() {
   std::vector<OpCase> list;
   for (const int dim : {0, 1, 2}) {
     for (const bool descending : {false, true}) {
@@ -75,7 +74,8 @@ std::vector<OpCase> cases() {
 
 class Sorting : public ::testing::TestWithParam<OpCase> {};
 TEST_P(Sorting, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, Sorting, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, Sorting, ::testing::ValuesIn(sorting_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 /// Values of few kinds, so that there are ties, with the awkward ones among them.
 std::vector<double> awkward(std::size_t count, DType dtype) {

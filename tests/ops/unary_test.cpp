@@ -1,4 +1,5 @@
 #include "op_case.h"
+#include "support/errors.h"
 
 #include <cmath>
 #include <gtest/gtest.h>
@@ -6,9 +7,6 @@
 
 namespace trinix::testing {
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 
@@ -90,7 +88,7 @@ const Named kFunctions[] = {
     {"pow_any", [](const Tensor& x) { return pow(x, 1.7); }, [](double x) { return std::pow(x, 1.7); }, 0.2, 4},
 };
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> unary_cases() {
   std::vector<OpCase> list;
   for (const Named& n : kFunctions) {
     OpCase c{.name = n.name,
@@ -116,7 +114,8 @@ std::vector<OpCase> cases() {
 
 class UnaryOps : public ::testing::TestWithParam<OpCase> {};
 TEST_P(UnaryOps, MatchesReference) { run_op_case(GetParam()); }
-INSTANTIATE_TEST_SUITE_P(Ops, UnaryOps, ::testing::ValuesIn(cases()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Ops, UnaryOps, ::testing::ValuesIn(unary_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 class UnaryOnDevice : public OnDevice {
  protected:
@@ -325,16 +324,6 @@ TEST_P(UnaryOnDevice, InPlaceOverwritesAndClamps) {
   const Tensor grid = zeros({3, 4});
   fill_(grid.transpose(0, 1).select(0, 1), 5);
   EXPECT_EQ(grid.to_doubles(), (std::vector<double>{0, 5, 0, 0, 0, 5, 0, 0, 0, 5, 0, 0}));
-}
-
-template <class E, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "no exception";
 }
 
 TEST(UnaryErrors, NameTheOpAndSayWhatToDo) {

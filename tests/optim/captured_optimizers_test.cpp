@@ -49,7 +49,7 @@ struct Trainee {
 };
 
 template <class O, class Options>
-Trainee::Make maker(const Options& options) {
+Trainee::Make trainee_maker(const Options& options) {
   return [options](const std::vector<NamedTensor>& p) { return std::make_unique<O>(p, options); };
 }
 
@@ -68,12 +68,12 @@ class CapturedOptimizers : public trinix::testing::OnDevice {
 TEST_P(CapturedOptimizers, MakeTheStepsOfEagerMode) {
   const StateOptions random{.master_weights = false, .stochastic_rounding = true};
   const std::vector<std::pair<const char*, Trainee::Make>> kinds = {
-      {"AdamW", maker<AdamW>(AdamWOptions{.lr = 0.01, .state = {.bf16_first_moment = true}})},
-      {"AdamW without master", maker<AdamW>(AdamWOptions{.lr = 0.01, .state = random})},
-      {"Adam", maker<Adam>(AdamOptions{.lr = 0.01, .weight_decay = 0.1, .amsgrad = true})},
-      {"Lion", maker<Lion>(LionOptions{.lr = 0.001})},
-      {"SGD", maker<SGD>(SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.2})},
-      {"plain SGD", maker<SGD>(SGDOptions{.lr = 0.05})},
+      {"AdamW", trainee_maker<AdamW>(AdamWOptions{.lr = 0.01, .state = {.bf16_first_moment = true}})},
+      {"AdamW without master", trainee_maker<AdamW>(AdamWOptions{.lr = 0.01, .state = random})},
+      {"Adam", trainee_maker<Adam>(AdamOptions{.lr = 0.01, .weight_decay = 0.1, .amsgrad = true})},
+      {"Lion", trainee_maker<Lion>(LionOptions{.lr = 0.001})},
+      {"SGD", trainee_maker<SGD>(SGDOptions{.lr = 0.05, .momentum = 0.9, .dampening = 0.2})},
+      {"plain SGD", trainee_maker<SGD>(SGDOptions{.lr = 0.05})},
       {"Muon", with_adamw({.lr = 0.02})},
       {"Muon without master", with_adamw({.lr = 0.02, .state = random})},
   };
@@ -101,7 +101,7 @@ TEST_P(CapturedOptimizers, MakeTheStepsOfEagerMode) {
 }
 
 TEST_P(CapturedOptimizers, FollowOptionsThatChangeAfterTheCapture) {
-  const auto make = maker<SGD>(SGDOptions{.lr = 0.05});
+  const auto make = trainee_maker<SGD>(SGDOptions{.lr = 0.05});
   Trainee eager(device(), DType::f32, make), captured(device(), DType::f32, make);
   StepGraph graph(device(), [&](const std::vector<Tensor>& in) { return captured.step(in); });
   const std::vector<Tensor> batch = {ones({12, 16}), zeros({12, 8})};

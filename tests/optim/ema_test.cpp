@@ -1,4 +1,4 @@
-#include "support/expect_error.h"
+#include "support/errors.h"
 #include "support/on_device.h"
 
 #include <cmath>

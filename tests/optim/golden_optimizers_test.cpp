@@ -1,4 +1,5 @@
 // Ten steps of every optimizer but AdamW (golden_test.cpp) against PyTorch; Lion against its paper's formula.
+#include "support/compare.h"
 #include "support/golden.h"
 #include "support/on_device.h"
 
@@ -31,9 +32,7 @@ Make maker(const Options& options) {
   return [options](const std::vector<NamedTensor>& parameters) { return std::make_unique<O>(parameters, options); };
 }
 
-double largest_difference(const Tensor& a, const Tensor& b) {
-  return max(abs(a.detach().to(DType::f64).to(Device::cpu()) - b)).item<double>();
-}
+using trinix::testing::largest_difference;
 
 class GoldenOptimizers : public trinix::testing::OnDevice {
  protected:

@@ -1,6 +1,7 @@
 // Optimizer and clipping against PyTorch.
 #include "support/golden.h"
 
+#include "support/compare.h"
 #include "support/on_device.h"
 
 #include <gtest/gtest.h>
@@ -13,10 +14,7 @@
 namespace trinix::optim {
 namespace {
 
-double largest_difference(const Tensor& a, const Tensor& b) {
-  const auto difference = abs(a.to(DType::f64).to(Device::cpu()) - b.to(DType::f64));
-  return max(difference).item<double>();
-}
+using trinix::testing::largest_difference;
 
 class GoldenOnDevice : public trinix::testing::OnDevice {};
 

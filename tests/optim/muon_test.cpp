@@ -1,5 +1,5 @@
 // Muon beyond its formula: batches, blocks of fused projections, scales, and its partner AdamW.
-#include "support/expect_error.h"
+#include "support/errors.h"
 #include "support/on_device.h"
 
 #include <cmath>

@@ -1,6 +1,6 @@
 // What all optimizers have in common, each of them tried: resuming, scaling and bounding gradients, types of state,
 // errors. Formulas are in golden_optimizers_test.cpp.
-#include "support/expect_error.h"
+#include "support/errors.h"
 #include "support/on_device.h"
 
 #include <cmath>

@@ -130,6 +130,20 @@ TEST(ReplaceFile, SurvivesALimitOnTheFileSize) {
   EXPECT_EQ(read_file(folder / "a"), "old");
 }
 
+TEST(CopyContents, CopiesFilesOfEverySizeAndSaysWhatFailed) {
+  TempFolder folder;
+  for (const std::size_t size : {0, 1, (1 << 20) - 1, 1 << 20, (1 << 21) + 3}) {
+    std::string text(size, 'x');
+    for (std::size_t i = 0; i < size; i += 97) text[i] = static_cast<char>(i);
+    const auto from = folder.add("from", text);
+    folder.add("to", "what was there before, and is longer than some");
+    copy_contents(from, folder / "to");
+    EXPECT_EQ(read_file(folder / "to"), text);
+  }
+  EXPECT_THAT(error_of<IoError>([&] { copy_contents(folder / "nowhere", folder / "to"); }), HasSubstr("cannot open"));
+  EXPECT_THAT(error_of<IoError>([&] { copy_contents(folder / "from", folder / "no/to"); }), HasSubstr("cannot open"));
+}
+
 TEST(ReadFile, RefusesWhatIsNoRegularFile) {
   TempFolder folder;
   EXPECT_THAT(error_of<IoError>([&] { (void)read_file(folder.path()); }), HasSubstr("Is a directory"));

@@ -1,3 +1,4 @@
+#include <csignal>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -21,6 +22,9 @@ int status_of(F&& body) {
   ::waitpid(child, &status, 0);
   return status;
 }
+
+/// Whoever runs the tests in the background may have them ignore Ctrl-C, and the programs that they start inherit that.
+[[maybe_unused]] const auto ignored_by_the_shell = std::signal(SIGINT, SIG_DFL);
 
 TEST(Interrupt, FirstSignalSetsAFlagOnly) {
   for (const int number : {SIGINT, SIGTERM}) {

@@ -134,10 +134,13 @@ std::string refusal(void (*change)(TrainConfig&)) {
 }
 
 TEST(ModelChoices, RefusesWhatDoesNotGoTogether) {
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.model = "bert"; }), HasSubstr("one of gpt, llama, not 'bert'"));
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.attention = "flash"; }), HasSubstr("mha, gqa, mqa, mla, not 'flash'"));
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.position = "sin"; }), HasSubstr("not 'sin'"));
-  EXPECT_THAT(refusal([](TrainConfig& c) { c.qk_norm = "batch"; }), HasSubstr("none, rms, layer, not 'batch'"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.model = "bert"; }),
+              HasSubstr("there is no model 'bert': choose one of gpt, llama"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.attention = "flash"; }),
+              HasSubstr("there is no attention 'flash': choose one of mha, gqa, mqa, mla"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.position = "sin"; }), HasSubstr("there is no position 'sin': choose"));
+  EXPECT_THAT(refusal([](TrainConfig& c) { c.qk_norm = "batch"; }),
+              HasSubstr("there is no qk-norm 'batch': choose one of none, rms, layer"));
   EXPECT_THAT(refusal([](TrainConfig& c) { c.attention = "gqa"; }), HasSubstr("--kv-heads 0 must be given"));
   EXPECT_THAT(refusal([](TrainConfig& c) {
                 c.attention = "gqa";

@@ -1,21 +1,16 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <functional>
+#include "cli/command_line.h"
 
 /// @file
-/// The program's subcommands, one per file. Each adds itself to the program; when its flags were parsed and checked, it
-/// stores in `run` what shall be done. The library never sees the parser.
+/// The program's subcommands, one per file.
 
 namespace trinix::cli {
 
-/// @returns the exit code
-using Run = std::function<int()>;
-
-void add_train(CLI::App& program, Run& run);
-void add_sample(CLI::App& program, Run& run);
-void add_info(CLI::App& program, Run& run);
-void add_kernels(CLI::App& program, Run& run);
+[[nodiscard]] Command train_command();
+[[nodiscard]] Command sample_command();
+[[nodiscard]] Command info_command();
+[[nodiscard]] Command kernels_command();
 
 /// What `trinix --version` prints.
 [[nodiscard]] std::string version_text();

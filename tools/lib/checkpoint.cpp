@@ -155,8 +155,7 @@ void link_checkpoint(const std::filesystem::path& run, const std::string& from, 
     const std::filesystem::path source = checkpoints_of(run) / from / file;
     std::error_code error;
     std::filesystem::create_hard_link(source, folder.path() / file, error);
-    if (error) std::filesystem::copy_file(source, folder.path() / file, error);
-    if (error) fail<IoError>("checkpoint", "cannot copy '{}': {}", source.string(), error.message());
+    if (error) copy_contents(source, folder.path() / file);  // a file system without links
   }
   folder.commit();
 }

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <limits>
 
 #include <trinix/core/detail/fail.h>
@@ -109,19 +108,33 @@ void require_below_one(std::string_view name, double value) {
   if (!(value >= 0 && value < 1)) refuse("{} must be at least 0 and below 1, not {}", name, real_text(value));
 }
 
-void require_one_of(std::string_view name, const std::string& value, std::initializer_list<std::string_view> allowed) {
-  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
-  std::string list;
-  for (const std::string_view one : allowed) list += (list.empty() ? "" : ", ") + std::string(one);
-  refuse("{} must be one of {}, not '{}'", name, list, value);
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+/// "a, b, c"
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::vector<std::string> others(std::vector<std::string> names, const std::string& but) {
+  std::erase(names, but);
+  return names;
+}
+
+void require_known(std::string_view name, const std::string& value, const std::vector<std::string>& allowed) {
+  if (contains(allowed, value)) return;
+  refuse("there is no {} '{}': choose one of {}", name, value, joined(allowed));
 }
 
 /// What belongs to the choice of model and attention.
 void validate_model(const TrainConfig& c) {
-  require_one_of("--model", c.model, {"gpt", "llama"});
-  require_one_of("--attention", c.attention, {"mha", "gqa", "mqa", "mla"});
-  require_one_of("--position", c.position, {"auto", "learned", "rope", "alibi", "none"});
-  require_one_of("--qk-norm", c.qk_norm, {"none", "rms", "layer"});
+  require_known("model", c.model, {"gpt", "llama"});
+  require_known("attention", c.attention, {"mha", "gqa", "mqa", "mla"});
+  require_known("position", c.position, {"auto", "learned", "rope", "alibi", "none"});
+  require_known("qk-norm", c.qk_norm, {"none", "rms", "layer"});
   require_at_least("--kv-heads", c.kv_heads, 0);
   require_at_least("--latent", c.latent, 0);
   require_at_least("--rope-head-dim", c.rope_head_dim, 0);
@@ -149,27 +162,6 @@ void validate_model(const TrainConfig& c) {
     refuse("--position rope turns pairs of columns, but a head has {}: choose other --width {} or --heads {}", turned,
            c.width, c.heads);
   }
-}
-
-bool contains(const std::vector<std::string>& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-/// "a, b, c"
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-std::vector<std::string> others(std::vector<std::string> names, const std::string& but) {
-  std::erase(names, but);
-  return names;
-}
-
-void require_known(std::string_view name, const std::string& value, const std::vector<std::string>& allowed) {
-  if (contains(allowed, value)) return;
-  refuse("there is no {} '{}': choose one of {}", name, value, joined(allowed));
 }
 
 void validate_optimizer(const TrainConfig& c) {

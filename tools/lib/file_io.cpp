@@ -40,6 +40,27 @@ void sync_and_close(int fd, const std::filesystem::path& path, const FileCalls& 
   if (error != 0) fail_io("save", "sync", path, error);
 }
 
+/// An open file's next bytes, through interruptions. @returns how many, 0 at its end
+std::size_t read_some(int fd, char* to, std::size_t size, const std::filesystem::path& path) {
+  for (;;) {
+    const ssize_t got = ::read(fd, to, size);
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) fail_io("load", "read", path, errno);
+  }
+}
+
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& path) : fd(open_retrying(path, O_RDONLY)) {
+    if (fd < 0) fail_io("load", "open", path, errno);
+  }
+  ~InputFile() { ::close(fd); }
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  const int fd;
+};
+
 /// Removes the file unless released.
 class RemoveOnFailure {
  public:
@@ -140,25 +161,27 @@ std::string read_file(const std::filesystem::path& path) {
   if (::stat(path.c_str(), &info) != 0) fail_io("load", "open", path, errno);
   if (S_ISDIR(info.st_mode)) fail_io("load", "read", path, EISDIR);
   if (!S_ISREG(info.st_mode)) detail::fail<IoError>("load", "'{}' is not a regular file", path.string());
-  const int fd = open_retrying(path, O_RDONLY);
-  if (fd < 0) fail_io("load", "open", path, errno);
+  const InputFile file(path);
   std::string text(static_cast<std::size_t>(info.st_size), '\0');
   std::size_t filled = 0;
   for (;;) {
     if (filled == text.size()) text.resize(text.size() + 4096);
-    const ssize_t got = ::read(fd, text.data() + filled, text.size() - filled);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const int error = errno;
-      ::close(fd);
-      fail_io("load", "read", path, error);
-    }
+    const std::size_t got = read_some(file.fd, text.data() + filled, text.size() - filled, path);
     if (got == 0) break;
-    filled += static_cast<std::size_t>(got);
+    filled += got;
   }
-  ::close(fd);
   text.resize(filled);
   return text;
+}
+
+void copy_contents(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const InputFile input(from);
+  OutputFile output(to);
+  std::string buffer(1 << 20, '\0');
+  while (const std::size_t got = read_some(input.fd, buffer.data(), buffer.size(), from)) {
+    output.write(std::string_view(buffer).substr(0, got));
+  }
+  output.close();
 }
 
 }  // namespace trinix::tools

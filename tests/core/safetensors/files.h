@@ -1,6 +1,6 @@
 #pragma once
 
-#include "support/expect_error.h"
+#include "support/errors.h"
 
 #include <cstdint>
 #include <filesystem>
