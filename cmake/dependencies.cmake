@@ -11,6 +11,9 @@ find_package(Threads REQUIRED)
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json 3.10 REQUIRED)
+if(TRINIX_TOOLS)
+  find_package(CLI11 REQUIRED)
+endif()
 if(TRINIX_TESTS)
   find_package(GTest REQUIRED)
 endif()
@@ -24,8 +27,7 @@ target_include_directories(trinix_private_packages SYSTEM INTERFACE
   $<TARGET_PROPERTY:Eigen3::Eigen,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:fmt::fmt-header-only,INTERFACE_INCLUDE_DIRECTORIES>
   $<TARGET_PROPERTY:nlohmann_json::nlohmann_json,INTERFACE_INCLUDE_DIRECTORIES>)
-# fmt without locales, which would link the C++ streams into every program (0.6 MB of a static one).
 # Our copy of Eigen lives in a namespace of its own: a host program that also uses Eigen, compiled for another
 # instruction set, must not share inline functions with ours (the linker keeps just one of them).
 target_compile_definitions(trinix_private_packages INTERFACE
-  FMT_HEADER_ONLY=1 FMT_STATIC_THOUSANDS_SEPARATOR=',' FMT_USE_LOCALE=0 Eigen=trinix_eigen EIGEN_DONT_PARALLELIZE EIGEN_NO_DEBUG)
+  FMT_HEADER_ONLY=1 Eigen=trinix_eigen EIGEN_DONT_PARALLELIZE EIGEN_NO_DEBUG)

@@ -9,7 +9,7 @@
 /// A few queries over many keys on a card, without gradients: against f64, with an error at most twice that of the
 /// composed form in the same dtype.
 
-namespace trinix::testing {
+namespace trinix::testing::attention_decode {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -329,4 +329,4 @@ TEST_F(AttentionDecode, IsChosenForFewQueriesWithoutGradients) {
 }
 
 }  // namespace
-}  // namespace trinix::testing
+}  // namespace trinix::testing::attention_decode

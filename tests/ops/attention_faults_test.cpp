@@ -5,7 +5,7 @@
 
 /// Faults that are known from Trinix's attention, each with a test that fails where it is.
 
-namespace trinix::testing {
+namespace trinix::testing::attention_faults {
 namespace {
 
 Tensor random(const Shape& shape, std::uint64_t seed) {
@@ -169,4 +169,4 @@ TEST_P(AttentionFaults, ANamedKernelRunsOrSaysWhyNot) {
 }
 
 }  // namespace
-}  // namespace trinix::testing
+}  // namespace trinix::testing::attention_faults

@@ -7,7 +7,7 @@
 /// The definition would take hours at these sizes. What stands in for it is the composed form in f64 on the card, which
 /// attention_random_test.cpp holds against the definition.
 
-namespace trinix::testing {
+namespace trinix::testing::attention_flash {
 namespace {
 
 Device card() { return Device::cuda(); }
@@ -128,4 +128,4 @@ TEST_F(FlashOnHopper, TenRepeatsGiveTheSameBits) {
 }
 
 }  // namespace
-}  // namespace trinix::testing
+}  // namespace trinix::testing::attention_flash

@@ -6,7 +6,7 @@
 
 /// What is hidden leaks nothing, whatever it holds; and rows that see nothing.
 
-namespace trinix::testing {
+namespace trinix::testing::attention_hidden {
 namespace {
 
 /// `x` with `value` at the positions [begin, end) of dim 1.
@@ -219,4 +219,4 @@ TEST_P(AttentionHidden, TheLowestNumberHidesLessThanInfinity) {
 }
 
 }  // namespace
-}  // namespace trinix::testing
+}  // namespace trinix::testing::attention_hidden

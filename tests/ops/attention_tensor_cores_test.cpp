@@ -10,7 +10,7 @@
 
 /// The tiled 16-bit kernels on a card, against f64 on the CPU.
 
-namespace trinix::testing {
+namespace trinix::testing::attention_tensor_cores {
 namespace {
 
 enum class Placement { contiguous, packed, heads_first };
@@ -490,4 +490,4 @@ TEST_F(AttentionOnTensorCores, RefusalsSayWhy) {
 }
 
 }  // namespace
-}  // namespace trinix::testing
+}  // namespace trinix::testing::attention_tensor_cores

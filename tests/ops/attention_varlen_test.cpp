@@ -4,7 +4,7 @@
 
 /// Sequences of several lengths, packed projections with fewer key heads, and the same bits every time.
 
-namespace trinix::testing {
+namespace trinix::testing::attention_varlen {
 namespace {
 
 Tensor random(const Shape& shape, std::uint64_t seed) {
@@ -144,4 +144,4 @@ TEST_P(AttentionForms, ResultsOverPartsOfTheKeysAreJoinedByLse) {
 }
 
 }  // namespace
-}  // namespace trinix::testing
+}  // namespace trinix::testing::attention_varlen

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <string>
 
@@ -85,15 +86,12 @@ int print_contents(const std::filesystem::path& path) {
 
 std::string version_text() { return "trinix " TRINIX_VERSION; }
 
-Command info_command() {
-  Command command("info", "Show version, build options, devices and kernels, or what a file or run holds",
-                  [](const Command& given) -> Run {
-                    const std::string* path = given.given("path");
-                    if (path == nullptr) return print_info;
-                    return [path = *path] { return print_contents(path); };
-                  });
-  command.add({.name = "path", .help = "a safetensors file, a checkpoint's folder, or a run's folder", .type = "TEXT"});
-  return command;
+void add_info(CLI::App& program, Run& run) {
+  CLI::App* command =
+      program.add_subcommand("info", "Show version, build options, devices and kernels, or what a file or run holds");
+  auto path = std::make_shared<std::string>();
+  command->add_option("path", *path, "a safetensors file, a checkpoint's folder, or a run's folder");
+  command->callback([path, &run] { run = [path] { return path->empty() ? print_info() : print_contents(*path); }; });
 }
 
 }  // namespace trinix::cli

@@ -43,13 +43,11 @@ int print_kernels(const std::string& op) {
 
 }  // namespace
 
-Command kernels_command() {
-  Command command("kernels", "List the kernels by op", [](const Command& given) -> Run {
-    const std::string* op = given.given("op");
-    return [op = op == nullptr ? "" : *op] { return print_kernels(op); };
-  });
-  command.add({.name = "op", .help = "only the kernels of this op", .type = "TEXT"});
-  return command;
+void add_kernels(CLI::App& program, Run& run) {
+  CLI::App* command = program.add_subcommand("kernels", "List the kernels by op");
+  auto op = std::make_shared<std::string>();
+  command->add_option("op", *op, "only the kernels of this op");
+  command->callback([op, &run] { run = [op] { return print_kernels(*op); }; });
 }
 
 }  // namespace trinix::cli

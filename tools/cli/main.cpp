@@ -6,11 +6,9 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <iostream>
 #include <new>
-#include <span>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include <trinix/core/error.h>
 
@@ -27,6 +25,31 @@ int complain(const std::string& message, int code) {
   return code;
 }
 
+/// The parser only says that a command is required, whatever stands there instead.
+bool is_unknown_command(const CLI::App& program, const char* word) {
+  if (word[0] == '-') return false;
+  const auto commands = program.get_subcommands([](const CLI::App*) { return true; });
+  return std::none_of(commands.begin(), commands.end(), [&](const auto* c) { return c->get_name() == word; });
+}
+
+/// Parses the command line. @returns an exit code when there is nothing (more) to do, else -1
+int parse(CLI::App& program, int argc, char** argv) {
+  try {
+    program.parse(argc, argv);
+    return -1;
+  } catch (const CLI::CallForHelp& help) {
+    return program.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return program.exit(version);
+  } catch (const CLI::ParseError& error) {
+    std::string help = "trinix";
+    for (const CLI::App* command : program.get_subcommands()) help += " " + command->get_name();
+    return complain(std::string(error.what()) + " (" + help + " --help lists the options)", kWrongUse);
+  } catch (const Error& error) {
+    return complain(error.what(), kWrongUse);
+  }
+}
+
 int run_guarded(const Run& run) {
   try {
     return run();
@@ -39,55 +62,25 @@ int run_guarded(const Run& run) {
   }
 }
 
-/// Help of the program as a whole.
-std::string help_text(const std::vector<Command>& commands) {
-  std::string text = "Train and run transformers\nUsage: trinix [OPTIONS] COMMAND\n\nOptions:\n" +
-                     help_line("-h, --help", "print this and exit") +
-                     help_line("--version", "print the version and exit") + "\nCommands:\n";
-  for (const Command& command : commands) text += help_line(command.name(), command.summary());
-  return text;
-}
-
-/// Reads the command line and, unless it only asked for a text, does what it says. @returns the exit code
-int run(std::span<char* const> words) {
-  std::vector<Command> commands = {train_command(), sample_command(), info_command(), kernels_command()};
-  if (words.empty()) return complain("a command is required (trinix --help lists them)", kWrongUse);
-  const std::string_view word = words[0];
-  if (word == "--help" || word == "-h") {
-    std::fputs(help_text(commands).c_str(), stdout);
-    return 0;
-  }
-  if (word == "--version") {
-    std::puts(version_text().c_str());
-    return 0;
-  }
-  const auto command = std::find_if(commands.begin(), commands.end(), [&](auto& c) { return c.name() == word; });
-  if (command == commands.end()) {
-    const std::string what = word.starts_with('-') ? "option" : "command";
-    return complain("there is no " + what + " '" + std::string(word) + "' (trinix --help lists them)", kWrongUse);
-  }
-  Run action;
-  try {
-    if (!command->parse(words.subspan(1))) {
-      std::fputs(command->help().c_str(), stdout);
-      return 0;
-    }
-    action = command->prepare();
-  } catch (const UsageError& error) {
-    return complain(std::string(error.what()) + " (trinix " + command->name() + " --help lists the options)",
-                    kWrongUse);
-  } catch (const Error& error) {
-    return complain(error.what(), kWrongUse);
-  }
-  return run_guarded(action);
-}
-
 int main(int argc, char** argv) {
   // A reader of our output that goes away must not end a training run; writing reports the error instead.
   std::signal(SIGPIPE, SIG_IGN);
-  const int code = run(std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(argc > 0 ? 1 : 0));
+  CLI::App program("Train and run transformers", "trinix");
+  program.set_version_flag("--version", version_text());
+  program.require_subcommand(1);
+  program.get_formatter()->column_width(37);
+  Run run;
+  add_train(program, run);
+  add_sample(program, run);
+  add_info(program, run);
+  add_kernels(program, run);
+  if (argc > 1 && is_unknown_command(program, argv[1])) {
+    return complain(std::string("there is no command '") + argv[1] + "' (trinix --help lists them)", kWrongUse);
+  }
+  int code = parse(program, argc, argv);
+  if (code < 0) code = run_guarded(run);
   errno = 0;
-  if (std::fflush(stdout) != 0 && errno != EPIPE && code == 0) {
+  if ((std::fflush(stdout) != 0 || !std::cout.flush()) && errno != EPIPE && code == 0) {
     return complain(std::string("cannot write the output: ") + std::strerror(errno), kFailed);
   }
   return code;

@@ -1,7 +1,7 @@
 #include "cli/commands.h"
 
 #include <cstdio>
-#include <string>
+#include <memory>
 
 #include <trinix/core/detail/fail.h>
 #include <trinix/core/error.h>
@@ -15,30 +15,41 @@ namespace {
 
 using tools::SampleConfig;
 
-SampleConfig read(const Command& command) {
+/// The values as given; empty where the default holds.
+struct SampleText {
+  std::string run;
+  std::string prompt;
+  std::string tokens;
+  std::string temperature;
+  std::string top_k;
+  std::string top_p;
+  std::string seed;
+  std::string device;
+};
+
+SampleConfig read(const CLI::App& command, const SampleText& text) {
   SampleConfig config;
-  const auto read_count = [&](const char* flag, std::int64_t& into) {
-    const std::string* value = command.given(flag);
-    if (value == nullptr) return;
-    const auto parsed = tools::parse_integer(*value);
-    if (!parsed) detail::fail<ConfigError>("config", "{} must be a whole number, not '{}'", flag, *value);
+  const auto given = [&](const char* flag) { return command.count(flag) > 0; };
+  const auto read_count = [&](const char* flag, const std::string& value, std::int64_t& into) {
+    if (!given(flag)) return;
+    const auto parsed = tools::parse_integer(value);
+    if (!parsed) detail::fail<ConfigError>("config", "{} must be a whole number, not '{}'", flag, value);
     into = *parsed;
   };
-  const auto read_number = [&](const char* flag, double& into) {
-    const std::string* value = command.given(flag);
-    if (value == nullptr) return;
-    const auto parsed = tools::parse_real(*value);
-    if (!parsed) detail::fail<ConfigError>("config", "{} must be a finite number, not '{}'", flag, *value);
+  const auto read_number = [&](const char* flag, const std::string& value, double& into) {
+    if (!given(flag)) return;
+    const auto parsed = tools::parse_real(value);
+    if (!parsed) detail::fail<ConfigError>("config", "{} must be a finite number, not '{}'", flag, value);
     into = *parsed;
   };
-  if (const std::string* run = command.given("--run")) config.run = *run;
-  if (const std::string* prompt = command.given("--prompt")) config.prompt = *prompt;
-  read_count("--tokens", config.tokens);
-  read_number("--temperature", config.temperature);
-  read_count("--top-k", config.top_k);
-  read_number("--top-p", config.top_p);
-  read_count("--seed", config.seed);
-  if (const std::string* device = command.given("--device")) config.device = *device;
+  if (given("--run")) config.run = text.run;
+  if (given("--prompt")) config.prompt = text.prompt;
+  read_count("--tokens", text.tokens, config.tokens);
+  read_number("--temperature", text.temperature, config.temperature);
+  read_count("--top-k", text.top_k, config.top_k);
+  read_number("--top-p", text.top_p, config.top_p);
+  read_count("--seed", text.seed, config.seed);
+  if (given("--device")) config.device = text.device;
   validate(config);
   return config;
 }
@@ -56,24 +67,26 @@ int run_sample(const SampleConfig& config) {
 
 }  // namespace
 
-Command sample_command() {
-  Command command("sample", "Write text with a trained model",
-                  [](const Command& given) -> Run { return [config = read(given)] { return run_sample(config); }; });
+void add_sample(CLI::App& program, Run& run) {
+  CLI::App* command = program.add_subcommand("sample", "Write text with a trained model");
+  auto text = std::make_shared<SampleText>();
   const SampleConfig defaults;
-  const auto add = [&](const char* flag, const char* type, const std::string& usual, const char* help) {
-    command.add({.name = flag, .help = help, .type = type, .usual = usual});
+  const auto add = [&](const char* flag, std::string& into, const char* type, const std::string& usual,
+                       const char* help) {
+    command->add_option(flag, into, help)->type_name(type)->default_str(usual)->take_last();
   };
-  add("--run", "DIR", defaults.run, "folder of the run");
-  add("--prompt", "TEXT", "a line break", "what the text begins with");
-  add("--tokens", "COUNT", std::to_string(defaults.tokens), "how many tokens to write");
-  add("--temperature", "NUMBER", tools::real_text(defaults.temperature),
+  add("--run", text->run, "DIR", defaults.run, "folder of the run");
+  add("--prompt", text->prompt, "TEXT", "a line break", "what the text begins with");
+  add("--tokens", text->tokens, "COUNT", std::to_string(defaults.tokens), "how many tokens to write");
+  add("--temperature", text->temperature, "NUMBER", tools::real_text(defaults.temperature),
       "divides the logits; 0 always takes the likeliest token");
-  add("--top-k", "COUNT", std::to_string(defaults.top_k), "choose among this many likeliest tokens; 0 among all");
-  add("--top-p", "NUMBER", tools::real_text(defaults.top_p),
+  add("--top-k", text->top_k, "COUNT", std::to_string(defaults.top_k),
+      "choose among this many likeliest tokens; 0 among all");
+  add("--top-p", text->top_p, "NUMBER", tools::real_text(defaults.top_p),
       "choose among the likeliest tokens whose probabilities reach this sum; 1 among all");
-  add("--seed", "COUNT", std::to_string(defaults.seed), "seed of the choices");
-  add("--device", "TEXT", defaults.device, "cpu, cuda or cuda:N");
-  return command;
+  add("--seed", text->seed, "COUNT", std::to_string(defaults.seed), "seed of the choices");
+  add("--device", text->device, "TEXT", defaults.device, "cpu, cuda or cuda:N");
+  command->callback([command, text, &run] { run = [config = read(*command, *text)] { return run_sample(config); }; });
 }
 
 }  // namespace trinix::cli

@@ -2,6 +2,7 @@
 #include "cli/train_options.h"
 
 #include <cstdio>
+#include <memory>
 
 #include <trinix/tools/lib/trainer.h>
 
@@ -24,12 +25,10 @@ int run_train(const tools::TrainConfig& config) {
 
 }  // namespace
 
-Command train_command() {
-  Command command("train", "Train a transformer on a text", [](const Command& given) -> Run {
-    return [config = read_train_options(given)] { return run_train(config); };
-  });
-  add_train_options(command);
-  return command;
+void add_train(CLI::App& program, Run& run) {
+  CLI::App* command = program.add_subcommand("train", "Train a transformer on a text");
+  auto options = std::make_shared<TrainOptions>(*command);
+  command->callback([options, &run] { run = [config = options->config()] { return run_train(config); }; });
 }
 
 }  // namespace trinix::cli

@@ -10,7 +10,6 @@ using tools::ConfigField;
 using tools::TrainConfig;
 
 std::string type_of(const ConfigField& field) {
-  if (std::holds_alternative<bool TrainConfig::*>(field.member)) return "";
   if (std::holds_alternative<std::string TrainConfig::*>(field.member)) return "TEXT";
   return std::holds_alternative<double TrainConfig::*>(field.member) ? "NUMBER" : "COUNT";
 }
@@ -45,35 +44,48 @@ std::string options_without_flag() {
 
 }  // namespace
 
-void add_train_options(Command& command) {
+TrainOptions::TrainOptions(CLI::App& command) : command_(command) {
   const TrainConfig defaults;
   for (const ConfigField& field : tools::config_fields()) {
     if (!field.is_flag) continue;
-    command.add({.name = "--" + std::string(field.name),
-                 .help = help_of(field),
-                 .type = type_of(field),
-                 .usual = tools::value_text(defaults, field),
-                 .group = std::string(field.group)});
-    if (field.name == "preset") {
-      command.add({.name = "--config",
-                   .help = "TOML (`key = value` lines) or JSON file of these options; flags override it",
-                   .type = "FILE",
-                   .group = std::string(field.group)});
+    const std::string name(field.name);
+    const std::string flag = "--" + name;
+    if (std::holds_alternative<bool TrainConfig::*>(field.member)) {
+      const std::string help = help_of(field);
+      command.add_flag(flag, help)->group(std::string(field.group));
+    } else {
+      command.add_option(flag, values_[name], help_of(field))
+          ->type_name(type_of(field))
+          ->default_str(tools::value_text(defaults, field))
+          ->take_last()
+          ->group(std::string(field.group));
+    }
+    if (name == "preset") {
+      command
+          .add_option("--config", file_, "TOML (`key = value` lines) or JSON file of these options; flags override it")
+          ->type_name("FILE")
+          ->group(std::string(field.group));
     }
   }
-  command.set_footer("A file may also set what has no flag: " + options_without_flag() +
-                     ".\n"
-                     "Ctrl-C saves a checkpoint and exits with 130; a second Ctrl-C ends at once.");
+  command.footer("A file may also set what has no flag: " + options_without_flag() +
+                 ".\n"
+                 "Ctrl-C saves a checkpoint and exits with 130; a second Ctrl-C ends at once.");
 }
 
-tools::TrainConfig read_train_options(const Command& command) {
+tools::TrainConfig TrainOptions::config() const {
   std::vector<tools::ConfigChoice> file;
-  if (const std::string* path = command.given("--config")) file = tools::read_config_file(*path);
+  if (command_.count("--config") > 0) file = tools::read_config_file(file_);
   std::vector<tools::ConfigChoice> flags;
   for (const ConfigField& field : tools::config_fields()) {
-    const std::string flag = "--" + std::string(field.name);
-    const std::string* value = field.is_flag ? command.given(flag) : nullptr;
-    if (value != nullptr) flags.push_back({std::string(field.name), *value, flag});
+    const std::string name(field.name);
+    const std::string flag = "--" + name;
+    if (!field.is_flag || command_.count(flag) == 0) continue;
+    const auto value = values_.find(name);
+    if (value == values_.end()) {
+      flags.push_back({name, command_[flag]->as<bool>() ? "true" : "false", flag});
+    } else {
+      flags.push_back({name, value->second, flag});
+    }
   }
   return tools::resolve_config(file, flags);
 }
