@@ -11,8 +11,6 @@ namespace trinix::testing {
 
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 using Mask = AttentionConfig::Mask;
 using Placement = AttentionConfig::Placement;
 
