@@ -441,11 +441,11 @@ std::vector<Mistake> graph() {
           "saved_tensor_changed",
           [] {
             const Tensor x = leaf({1, 2});
-            const Tensor h = tanh(x);
+            const Tensor h = exp(x);
             mul_(h, 2);
             sum(h).backward();
           },
-          "[backward] a tensor of shape [2] saved by 'tanh' for its backward was changed in place by 'mul_' since; use "
+          "[backward] a tensor of shape [2] saved by 'exp' for its backward was changed in place by 'mul_' since; use "
           "the form that is not in place, or clone() first"),
       mistake<AutogradError>(
           "leaf_in_place", [] { zero_(leaf({1})); },

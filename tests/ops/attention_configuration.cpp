@@ -243,14 +243,17 @@ double unit_of(DType dtype) {
 double attention_error_floor(const AttentionConfig& c, const AttentionValues& exact, std::size_t i) {
   // Results are rounded to their dtype; p is exp(s - lse) of scores and lse that are rounded to f32, each to a unit of
   // its size; and a gradient of scores is a difference of terms as large as dv's, one of which comes from out as it was
-  // rounded.
+  // rounded. That of queries and keys is that difference times scale and a key or query, whose length is about sqrt(D):
+  // 1 at the default scale, more at a larger one, even where the exact difference is 0 as for a single key.
   double largest = 0;
   for (const double lse : exact[1]) largest = std::max(largest, std::isfinite(lse) ? std::abs(lse) : 0);
   const double p_error = (4 + 2 * largest) * unit_of(c.dtype == DType::f64 ? DType::f64 : DType::f32);
   const double unit = unit_of(i == 1 && c.dtype != DType::f64 ? DType::f32 : c.dtype);
   const bool of_scores = i == 2 || i == 3 || i == 5;
   const double stored_mask = i == 5 && c.mask == Mask::f32 ? unit_of(DType::f32) * norm_of(exact[i]) : 0;
-  return (of_scores ? (p_error + 4 * unit) * (norm_of(exact[i]) + norm_of(exact[4]))
+  const double larger_scale =
+      i == 5 ? 1 : std::max(1.0, std::abs(c.options.scale.value_or(0)) * std::sqrt(static_cast<double>(c.depth)));
+  return (of_scores ? (p_error + 4 * unit) * (norm_of(exact[i]) + larger_scale * norm_of(exact[4]))
                     : (p_error + unit) * norm_of(exact[i])) +
          stored_mask;
 }
