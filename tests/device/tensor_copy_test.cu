@@ -60,11 +60,9 @@ TEST_F(TensorCopy, BoxesMeetTheEdgesOfAPackedTensorWithZeros) {
   struct Part {
     int first_head, heads;
   };
-  const BoxPlace places[] = {{0, 0, 0, 0},       {64, 0, 1, 1},  {0, 30, 1, 1},      {64, 30, 0, 0},
-                             {0, -5, 1, 0},      {-3, 2, 0, 1},  {3, 1, 1, 0},       {0, 37, 0, 0},
-                             {0, -64, 0, 0},     {128, 0, 0, 0}, {0, 1 << 28, 0, 0}, {0, -(1 << 28), 0, 0},
-                             {1 << 30, 0, 0, 0}, {0, 0, 3, 0},   {0, 0, -1, 0},      {0, 0, 0, 2},
-                             {0, 0, 0, -1},      {-64, 0, 0, 0}, {72, 36, 1, 1},     {71, 36, 1, 1}};
+  // Where kernels put boxes: they begin in the tensor's rows, heads and batches; a panel may begin behind its columns.
+  const BoxPlace places[] = {{0, 0, 0, 0},  {64, 0, 1, 1},  {0, 30, 1, 1},  {64, 30, 0, 0}, {3, 1, 1, 0},
+                             {0, 36, 0, 1}, {128, 0, 0, 0}, {72, 36, 1, 1}, {71, 36, 1, 1}};
   for (const Part part : {Part{0, 3}, Part{3, 2}, Part{5, 2}}) {
     const CUtensorMap map = make_tensor_map("test",
                                             {.data = whole.raw().as<std::uint16_t>() + part.first_head * kDepth,
