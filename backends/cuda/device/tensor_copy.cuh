@@ -22,7 +22,8 @@ __device__ inline void prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-/// Starts to copy the box at (column, row, head, batch) to `to`; its bytes count at `barrier`.
+/// Starts to copy the box at (column, row, head, batch) to `to`; its bytes count at `barrier`. The column is a multiple
+/// of 8, so that a row of the box begins on 16 bytes; others end in an illegal instruction.
 __device__ inline void copy_box(std::uint32_t to, const CUtensorMap& map, Barrier barrier, int column, int row,
                                 int head, int batch, std::uint64_t policy) {
   asm volatile(
