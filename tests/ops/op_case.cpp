@@ -116,13 +116,6 @@ std::vector<std::vector<double>> exact_gradients(const OpCase& c, const Inputs& 
   return gradients(c, leaves, layout, c.has_kernels ? Kernel::reference : Kernel::automatic);
 }
 
-/// The build with sanitizers leaves finite differences out (tests/CMakeLists.txt): they run the same kernels on the
-/// same memory some thousand times.
-bool by_finite_differences() {
-  static const bool left_out = std::getenv("TRINIX_TEST_MEMORY_ONLY") != nullptr;
-  return !left_out;
-}
-
 void check_one(const OpCase& c, Device device, DType dtype, Layout layout) {
   const Inputs in = make_inputs(c, dtype, layout, device);
   const Array expected = c.reference(in.arrays);
@@ -151,7 +144,7 @@ void check_one(const OpCase& c, Device device, DType dtype, Layout layout) {
       EXPECT_LE(gradient_error, std::max(tolerance, 2 * reference_gradient_error[i])) << "gradient of input " << i;
       if (kernel == Kernel::reference) reference_gradient_error[i] = gradient_error;
     }
-    if (dtype == DType::f64 && device.is_cpu() && by_finite_differences()) {
+    if (dtype == DType::f64 && device.is_cpu() && !only_memory_matters()) {
       const auto report =
           gradcheck([&](const std::vector<Tensor>& leaves) { return apply(c, leaves, layout, kernel); }, in.tensors);
       EXPECT_TRUE(report.ok) << report.message;
@@ -263,6 +256,11 @@ void run_op_case(const OpCase& c) {
       }
     }
   }
+}
+
+bool only_memory_matters() {
+  static const bool asked = std::getenv("TRINIX_TEST_MEMORY_ONLY") != nullptr;
+  return asked;
 }
 
 }  // namespace trinix::testing

@@ -80,6 +80,10 @@ void run_op_case(const OpCase& op_case);
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
+/// Whether only what is done to memory matters: in the build with sanitizers (tests/CMakeLists.txt), where what runs
+/// the same kernels on the same memory again and again may take fewer turns.
+[[nodiscard]] bool only_memory_matters();
+
 /// Values of an Array as a tensor and back.
 [[nodiscard]] Array to_array(const Tensor& t);
 

@@ -370,12 +370,15 @@ TEST_P(ReduceOnDevice, AgreesWithPlainLoopsInManyGeometries) {
       {{1, 999}, {0}},     {{2000, 24}, {1}},    {{5, 8001}, {1}},    {{40001}, {0}},      {{1, 2048}, {0}},
       {{2, 20000}, {1}},   {{300, 1, 256}, {0}}, {{7, 300, 32}, {1}},
   };
+  int turn = 0;
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16, DType::i32, DType::u8}) {
     const double tolerance = dtype == DType::f64    ? 1e-12
                              : dtype == DType::f32  ? 2e-6
                              : dtype == DType::bf16 ? 4e-3
                                                     : 1e-3;
+    ++turn;  // 18 geometries and one more: each dtype meets others, and each geometry two dtypes
     for (const auto& geometry : geometries) {
+      if (turn++ % 3 != 0 && only_memory_matters()) continue;
       const auto& shape = geometry.first;
       const auto& dims = geometry.second;         // Clang 14 does not let a lambda capture a structured binding
       for (const std::int64_t offset : {0, 1}) {  // the second begins off the alignment of vectors
