@@ -77,8 +77,17 @@ const char* decode_why_not(const Attention::Forward& args, bool) {
 }
 
 template <class F>
+void with_type(DType dtype, F f) {
+  if (dtype == DType::bf16) {
+    f.template operator()<bfloat16>();
+  } else {
+    f.template operator()<float16>();
+  }
+}
+
+template <class F>
 void dispatch(const AttentionProblem& p, DType dtype, F f) {
-  const auto with_type = [&]<class T>() {
+  with_type(dtype, [&]<class T>() {
     switch (attention_width(std::max(p.depth, p.value_depth))) {
       case 64:
         return f.template operator()<T, 64>();
@@ -91,29 +100,27 @@ void dispatch(const AttentionProblem& p, DType dtype, F f) {
       default:
         return f.template operator()<T, 256>();
     }
-  };
-  if (dtype == DType::bf16) {
-    with_type.template operator()<bfloat16>();
-  } else {
-    with_type.template operator()<float16>();
-  }
+  });
 }
 
-/// Whether the kernels can read the operand where it lies: its rows are 16-byte pieces, and no dim was expanded, which
-/// the copy engine does not take.
-bool is_readable(const View& v) {
+/// Who reads an operand: threads, or the copy engine, which does not take dims that were expanded.
+enum class Reader : std::uint8_t { threads, copy_engine };
+
+/// Whether the operand can be read where it lies: its rows are 16-byte pieces.
+bool is_readable(const View& v, Reader reader) {
   bool expanded = false;
   for (int i = 0; i < 3; ++i) expanded = expanded || (v.shape[i] > 1 && v.strides[i] <= 0);
-  return in_vectors(v) && !expanded;
+  return in_vectors(v) && !(expanded && reader == Reader::copy_engine);
 }
 
 /// An operand as the kernels read it: itself, or a copy.
 class Readable {
  public:
-  Readable(const View& v, const Stream& stream)
+  Readable(const View& v, Reader reader, const Stream& stream)
       : columns_((v.size(3) + 7) / 8 * 8),
-        copy_(is_readable(v) ? 0 : static_cast<std::size_t>(v.numel() / v.size(3) * columns_) * 2, stream),
-        view_(is_readable(v) ? heads_view(v) : gather_rows(v, copy_.as<void>(), static_cast<int>(columns_), stream)) {}
+        copy_(is_readable(v, reader) ? 0 : static_cast<std::size_t>(v.numel() / v.size(3) * columns_) * 2, stream),
+        view_(is_readable(v, reader) ? heads_view(v)
+                                     : gather_rows(v, copy_.as<void>(), static_cast<int>(columns_), stream)) {}
 
   [[nodiscard]] const HeadsView& view() const { return view_; }
 
@@ -126,8 +133,8 @@ class Readable {
 /// The problem with operands that the kernels can read.
 class ReadableProblem {
  public:
-  ReadableProblem(const Attention::Inputs& in, const Stream& stream)
-      : q_(in.q, stream), k_(in.k, stream), v_(in.v, stream), problem_(in) {
+  ReadableProblem(const Attention::Inputs& in, Reader reader, const Stream& stream)
+      : q_(in.q, reader, stream), k_(in.k, reader, stream), v_(in.v, reader, stream), problem_(in) {
     problem_.q = q_.view();
     problem_.k = k_.view();
     problem_.v = v_.view();
@@ -143,14 +150,14 @@ class ReadableProblem {
 };
 
 void forward(const Attention::Forward& args, const Stream& stream) {
-  const ReadableProblem readable(args.in, stream);
+  const ReadableProblem readable(args.in, Reader::threads, stream);
   const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
   dispatch(task.problem, args.in.q.dtype, [&]<class T, int kWidth>() { run_forward<T, kWidth>(task, stream); });
 }
 
 template <class F>
 void flash_dispatch(const AttentionProblem& p, DType dtype, F f) {
-  const auto with_type = [&]<class T>() {
+  with_type(dtype, [&]<class T>() {
     switch (flash_width(std::max(p.depth, p.value_depth))) {
       case 64:
         return f.template operator()<T, 64>();
@@ -159,16 +166,11 @@ void flash_dispatch(const AttentionProblem& p, DType dtype, F f) {
       default:
         return f.template operator()<T, 128>();
     }
-  };
-  if (dtype == DType::bf16) {
-    with_type.template operator()<bfloat16>();
-  } else {
-    with_type.template operator()<float16>();
-  }
+  });
 }
 
 void flash_forward(const Attention::Forward& args, const Stream& stream) {
-  const ReadableProblem readable(args.in, stream);
+  const ReadableProblem readable(args.in, Reader::copy_engine, stream);
   const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
   flash_dispatch(task.problem, args.in.q.dtype,
                  [&]<class T, int kWidth>() { run_flash_forward<T, kWidth>(task, stream); });
@@ -187,13 +189,9 @@ void decode(const AttentionForwardTask& task, const Stream& stream) {
 }
 
 void decode_forward(const Attention::Forward& args, const Stream& stream) {
-  const ReadableProblem readable(args.in, stream);
+  const ReadableProblem readable(args.in, Reader::threads, stream);
   const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
-  if (args.in.q.dtype == DType::bf16) {
-    decode<bfloat16>(task, stream);
-  } else {
-    decode<float16>(task, stream);
-  }
+  with_type(args.in.q.dtype, [&]<class T>() { decode<T>(task, stream); });
 }
 
 /// The gradient of the mask, whose dims of size 1 are summed over.
@@ -208,11 +206,13 @@ void mask_backward(const AttentionBackwardTask& task, const View& dmask, const S
 
 /// @param flash whether the kernels for Hopper take what they can
 void backward_by(const Attention::Backward& args, bool flash, const Stream& stream) {
-  const ReadableProblem readable(args.in, stream);
-  const AttentionProblem& p = readable.problem();
-  const Readable dout(args.dout, stream);
-  const auto view = [](const View& v) { return v.defined ? heads_view(v) : HeadsView{}; };
   const bool keys_wanted = args.dk.defined || args.dv.defined;
+  flash = flash && flash_has_backward(args.in) && keys_wanted && !is_deterministic();
+  const Reader reader = flash ? Reader::copy_engine : Reader::threads;
+  const ReadableProblem readable(args.in, reader, stream);
+  const AttentionProblem& p = readable.problem();
+  const Readable dout(args.dout, reader, stream);
+  const auto view = [](const View& v) { return v.defined ? heads_view(v) : HeadsView{}; };
   const bool sums = args.dq.defined && keys_wanted && !is_deterministic();
   constexpr int kPadding = 128;  // a multiple of every tile of queries
   const int padded = (p.queries + kPadding - 1) / kPadding * kPadding;
@@ -221,7 +221,6 @@ void backward_by(const Attention::Backward& args, bool flash, const Stream& stre
       p.heads * (p.query_starts == nullptr ? static_cast<std::int64_t>(p.batch) * padded : padded_total);
   const int width = attention_width(std::max(p.depth, p.value_depth));
   const bool small = takes_small(stream.device, width);
-  flash = flash && flash_has_backward(p) && keys_wanted && !is_deterministic();
   const int sum_width = flash ? flash_sum_width(std::max(p.depth, p.value_depth)) : width;
   // With the note of what is not finite behind the sums, so that both are zeroed at once.
   const std::size_t sum_bytes = sums ? static_cast<std::size_t>(rows) * sum_width * sizeof(float) : 0;

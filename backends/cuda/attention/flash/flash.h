@@ -18,7 +18,7 @@ inline constexpr std::int64_t kFlashDepth = 128;  ///< most columns of a head
 
 /// Whether the backward, too, has a kernel here; else that of the other family takes its place. Rows behind the end of
 /// one of several sequences belong to another one, whose NaN would get in.
-[[nodiscard]] inline bool flash_has_backward(const AttentionProblem& p) { return p.query_starts == nullptr; }
+[[nodiscard]] inline bool flash_has_backward(const Attention::Inputs& in) { return !in.query_starts.defined; }
 
 // Each file forward_*.cu, backward_*.cu holds one element type.
 template <class T, int kWidth>

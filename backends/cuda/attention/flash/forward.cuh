@@ -50,7 +50,7 @@ struct FlashForwardTile {
   static constexpr int kQueryStages = kWidth == 64 ? 2 : 1;  // short tiles: who is done shall not wait for the others
   static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages;
   static constexpr int kSharedBytes =
-      1024 + kQueryStages * kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * 8;
+      1024 + kQueryStages * kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * kBarrierBytes;
   static_assert(kSharedBytes <= 227 * 1024);
 };
 
