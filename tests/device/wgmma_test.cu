@@ -1,3 +1,5 @@
+#include "on_card.h"
+
 #include <gtest/gtest.h>
 #include <vector>
 
@@ -5,7 +7,6 @@
 #include <trinix/backends/cuda/device/vector.cuh>
 #include <trinix/backends/cuda/device/wgmma.cuh>
 #include <trinix/backends/cuda/launch.cuh>
-#include <trinix/backends/cuda/probe.h>
 #include <trinix/backends/cuda/tensor_map.h>
 #include <trinix/core/backend.h>
 #include <trinix/core/tensor.h>
@@ -157,14 +158,7 @@ void expect_product(DType dtype) {
   EXPECT_EQ(wrong, 0);
 }
 
-class Wgmma : public ::testing::Test {
- protected:
-  void SetUp() override {
-    initialize();
-    if (!is_available(Device::cuda())) GTEST_SKIP() << "no CUDA device";
-    if (!has_hopper_code(Device::cuda())) GTEST_SKIP() << "no Hopper, or no code for sm_90a";
-  }
-};
+class Wgmma : public OnHopper {};
 
 TEST_F(Wgmma, BothOperandsByRows) {
   expect_product<bfloat16, 64, From::rows, Lies::by_rows>(DType::bf16);
