@@ -107,6 +107,48 @@ TEST_F(FlashOnHopper, ASampleForTheSanitizer) {
   }
 }
 
+/// More tiles than blocks, and many calls in a row: what only goes wrong when warps of a block drift far apart. In each
+/// case some warpgroup sees nothing of tiles that its neighbours read.
+TEST_F(FlashOnHopper, LongQueuesOfManyTilesEnd) {
+  struct Case {
+    const char* name;
+    std::int64_t batch, length, heads, depth, left;
+    bool causal;
+    std::vector<std::int32_t> starts;  // of sequences that lie one after another
+  };
+  const Case cases[] = {
+      {"GPT-2: of its last 192 queries 64 exist", 32, 1024, 12, 64, -1, true, {}},
+      {"tiles of 128 of which the last is half", 8, 1088, 12, 128, -1, true, {}},
+      {"96 columns, all keys", 16, 448, 12, 96, -1, false, {}},
+      {"a window, so that tiles lie on both sides", 4, 2048, 12, 64, 200, true, {}},
+      {"sequences of any length", 1, 6000, 12, 64, -1, true, {0, 1, 1, 700, 764, 764, 2500, 2501, 6000}},
+  };
+  constexpr int kCalls = 200;
+  const NoGrad no_grad;
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    const HangWatch watch(c.name);
+    Generator generator(1);
+    Shape shape{c.batch, c.length, c.heads, c.depth};
+    if (!c.starts.empty()) shape = {c.length, c.heads, c.depth};
+    const auto draw = [&] { return randn(shape, {DType::bf16, card()}, &generator); };
+    const Tensor q = draw(), k = draw(), v = draw();
+    const Tensor starts = from_vector(c.starts).to(card());
+    const auto attend = [&](Kernel kernel = Kernel::flash) {
+      const AttentionOptions options{.causal = c.causal, .window_left = c.left, .kernel = kernel};
+      if (c.starts.empty()) return scaled_dot_product_attention(q, k, v, options);
+      return scaled_dot_product_attention_varlen(q, k, v, starts, starts, c.length, c.length, options);
+    };
+    const Tensor first = attend();
+    EXPECT_EQ(last_kernel("attention"), "cuda_wgmma");
+    Tensor last;
+    for (int call = 0; call < kCalls; ++call) last = attend();
+    EXPECT_TRUE(all(last == first).item<bool>());
+    const Tensor other = attend(Kernel::fused).to(DType::f32);
+    EXPECT_LE(norm(first.to(DType::f32) - other).item<float>(), 0.01F * norm(other).item<float>());
+  }
+}
+
 TEST_F(FlashOnHopper, TenRepeatsGiveTheSameBits) {
   for (std::uint64_t seed = 0; seed < 12; ++seed) {
     AttentionConfig c = draw_config(seed + 600);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <trinix/backends/cuda/attention/flash/flash.h>
+#include <trinix/backends/cuda/attention/flash/forward_tile.cuh>
 #include <trinix/backends/cuda/attention/flash/order.cuh>
 #include <trinix/backends/cuda/attention/flash/plain_row.cuh>
 #include <trinix/backends/cuda/attention/flash/problem.h>
@@ -27,97 +28,10 @@
 
 namespace trinix::cuda {
 
-template <int kWidth, AttentionMode kMode>
-struct FlashForwardTile {
-  static constexpr bool kPlain = kMode == AttentionMode::plain;
-  static constexpr bool kGeneral = kMode == AttentionMode::general;
-  static constexpr bool kSlopes = kMode == AttentionMode::slopes;
-  static constexpr bool kBiased = kGeneral || kSlopes;            // scores are exponents of two before the softmax
-  static constexpr int kGroups = kWidth == 64 && kPlain ? 3 : 2;  // warpgroups that multiply
-  static constexpr int kThreads = (kGroups + 1) * 128;
-  static constexpr int kFetchRegisters = kGroups == 3 ? 32 : 40;
-  static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
-  static constexpr int kQueries = kGroups * 64;
-  static constexpr int kKeys = kPlain || kSlopes || (kWidth == 64 && !kGeneral) ? 128 : 64;  // options take registers
-  static constexpr int kStages = (kWidth == 64 ? 512 : 256) / kKeys;
-  static constexpr int kPanels = (kWidth + 63) / 64;
-  static constexpr int kQueryPanel = kQueries * kPanelPitch;  // bytes
-  static constexpr int kKeyPanel = kKeys * kPanelPitch;
-  static constexpr int kQueryBytes = kPanels * kQueryPanel;
-  static constexpr int kKeyBytes = kPanels * kKeyPanel;
-  using OutTile = SharedTile<kWidth>;
-  static constexpr int kOutBytes = kQueries * OutTile::kPitch;
-  static constexpr int kQueryStages = kWidth == 64 ? 2 : 1;  // short tiles: who is done shall not wait for the others
-  static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages;
-  static constexpr int kSharedBytes =
-      1024 + kQueryStages * kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * kBarrierBytes;
-  static_assert(kSharedBytes <= 227 * 1024);
-};
-
 struct FlashForwardTask {
   AttentionForwardTask base;
   CUtensorMap q, k, v;
   BlockOrder order;
-};
-
-/// The block's shared memory, by addresses in the shared window.
-template <class Config>
-struct FlashForwardShared {
-  std::uint32_t base;  ///< a multiple of 1024
-
-  __device__ explicit FlashForwardShared(const char* dynamic) : base((shared_address(dynamic) + 1023) / 1024 * 1024) {}
-
-  [[nodiscard]] __device__ std::uint32_t queries(int slot) const { return base + slot * Config::kQueryBytes; }
-  [[nodiscard]] __device__ std::uint32_t keys(int slot) const {
-    return queries(Config::kQueryStages) + slot * Config::kKeyBytes;
-  }
-  [[nodiscard]] __device__ std::uint32_t values(int slot) const { return keys(Config::kStages + slot); }
-  [[nodiscard]] __device__ char* out() const {
-    return static_cast<char*>(__cvta_shared_to_generic(keys(2 * Config::kStages)));
-  }
-  // Of what is there, one thread tells; of what is read, each warpgroup does.
-  [[nodiscard]] __device__ Barrier queries_there(int slot) const { return barrier(slot); }
-  [[nodiscard]] __device__ Barrier keys_there(int slot) const { return barrier(Config::kQueryStages + slot); }
-  [[nodiscard]] __device__ Barrier values_there(int slot) const { return keys_there(Config::kStages + slot); }
-  [[nodiscard]] __device__ Barrier queries_read(int slot) const { return barrier(kHalf + slot); }
-  [[nodiscard]] __device__ Barrier keys_read(int slot) const { return queries_read(Config::kQueryStages + slot); }
-  [[nodiscard]] __device__ Barrier values_read(int slot) const { return keys_read(Config::kStages + slot); }
-
-  __device__ void init() const {
-    for (int i = 0; i < kHalf; ++i) {
-      init_barrier(barrier(i), 1);
-      init_barrier(barrier(kHalf + i), Config::kGroups);
-    }
-    fence_barrier_init();
-  }
-
- private:
-  static constexpr int kHalf = Config::kBarriers / 2;
-
-  [[nodiscard]] __device__ Barrier barrier(int i) const {
-    return keys(2 * Config::kStages) + Config::kOutBytes + i * kBarrierBytes;
-  }
-};
-
-/// A tile of queries and the tiles of keys, [first, end), that it sees.
-template <class Config>
-struct FlashForwardWork {
-  int b, h;
-  int first_query;
-  int rows;  ///< that exist
-  int first, end;
-
-  template <class Lengths>
-  __device__ FlashForwardWork(const BlockOrder::Place& place, int tiles, const AttentionProblem& p, const Lengths& l)
-      : b(place.head / p.heads),
-        h(place.head % p.heads),
-        first_query((tiles - 1 - place.tile) * Config::kQueries),  // the last sees most where causal
-        rows(min(Config::kQueries, l.queries - first_query)) {
-    const Span seen = keys_seen(l, first_query, first_query + rows - 1);
-    const bool any = rows > 0 && seen.end > seen.first;
-    first = any ? seen.first / Config::kKeys : 0;
-    end = any ? (seen.end + Config::kKeys - 1) / Config::kKeys : 0;
-  }
 };
 
 /// What one thread does for the others: it fetches.
@@ -235,7 +149,10 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
   constexpr int kN = Config::kKeys / 8;
   constexpr int kO = kWidth / 8;
   const AttentionProblem& p = task.base.problem;
+  // One thread releases for its warpgroup: the products' completion says that all four warps have come so far; where
+  // there is no product, sync_group() does.
   const bool speaks = threadIdx.x % 128 == 0;
+  const auto sync_group = [&] { sync_named<128>(1 + group); };
   RingPlace<Config::kStages> keys;
   // Values are as many fills behind as stands at each place.
   const auto await_values = [&](unsigned behind) {
@@ -265,13 +182,16 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
     const bool any = work.end > work.first && group_query < l.queries && seen.end > seen.first;
     const int first = any ? seen.first / Config::kKeys : work.first;
     const int end = any ? (seen.end + Config::kKeys - 1) / Config::kKeys : work.first;
+    // Nothing is read of these. One thread waits for them and hands them on; the warps meet at the next sync_group(),
+    // so that none, however late, waits for a fill that is long gone, and none takes an earlier fill for its own.
     const auto pass_tiles = [&](int from, int to) {
       for (int tile = from; tile < to; ++tile) {
-        await(shared.keys_there(keys.slot()), keys.parity());
-        await_values(0);
+        if (speaks) await(shared.keys_there(keys.slot()), keys.parity());
+        if (speaks) await_values(0);
         release_values(0);
         release_keys();
       }
+      __syncwarp();
     };
     const float slope2 = Config::kBiased ? slope_of(p, work.b, work.h) : 0.0F;
     const bool drops = kMode == AttentionMode::drops || (kGeneral && p.drops);
@@ -339,6 +259,7 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
 
     await(shared.queries_there(queries().slot()), queries().parity());
     pass_tiles(end, work.end);
+    sync_group();
     if (end > first) {
       await(shared.keys_there(keys.slot()), keys.parity());
       begin_products();
