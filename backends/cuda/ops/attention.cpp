@@ -24,9 +24,10 @@ int reach(std::int64_t window, bool causal) {
   return window < 0 ? kUnlimited : static_cast<int>(std::min<std::int64_t>(window, kUnlimited));
 }
 
-/// What both families ask for.
+/// What all families ask for.
 const char* why_not_at_all(const Attention::Inputs& in) {
   if (in.q.dtype != DType::bf16 && in.q.dtype != DType::f16) return "takes bf16 and f16";
+  if (in.q.size(3) > kAttentionDepth || in.v.size(3) > kAttentionDepth) return "takes head dims up to 256";
   for (const std::int64_t length : {in.q.size(1), in.k.size(1), in.longest_query, in.longest_key}) {
     if (length > kLongest) return "takes at most 2^28 queries and keys";
   }
@@ -45,7 +46,6 @@ bool takes_small(Device device, int width) {
 const char* why_not(const Attention::Forward& args, bool needs_grad) {
   const Attention::Inputs& in = args.in;
   if (const char* reason = why_not_at_all(in)) return reason;
-  if (in.q.size(3) > kAttentionDepth || in.v.size(3) > kAttentionDepth) return "takes head dims up to 256";
   const int width = attention_width(std::max(in.q.size(3), in.v.size(3)));
   const bool small = takes_small(in.q.device, width);
   if (shared_limit(in.q.device) < attention_shared_bytes(width, false, false) ||
@@ -59,7 +59,6 @@ const char* flash_why_not(const Attention::Forward& args, bool) {
   const Attention::Inputs& in = args.in;
   if (const char* reason = why_not_at_all(in)) return reason;
   if (!has_hopper_code(in.q.device)) return "runs on Hopper, compiled for sm_90a";
-  if (in.q.size(3) > kFlashDepth || in.v.size(3) > kFlashDepth) return "takes head dims up to 128";
   return nullptr;
 }
 
@@ -69,7 +68,6 @@ const char* decode_why_not(const Attention::Forward& args, bool) {
   if ((in.query_starts.defined ? in.longest_query : in.q.size(1)) > kDecodeQueries) return "takes up to 16 queries";
   if (in.dropout > 0) return "takes no dropout";
   const std::int64_t depth = std::max(in.q.size(3), in.v.size(3));
-  if (depth > kDecodeDepth) return "takes head dims up to 256";
   if (shared_limit(in.q.device) < decode_shared_bytes(decode_width(depth))) {
     return "needs more shared memory than this device has";
   }
@@ -155,25 +153,38 @@ void forward(const Attention::Forward& args, const Stream& stream) {
   dispatch(task.problem, args.in.q.dtype, [&]<class T, int kWidth>() { run_forward<T, kWidth>(task, stream); });
 }
 
-template <class F>
-void flash_dispatch(const AttentionProblem& p, DType dtype, F f) {
-  with_type(dtype, [&]<class T>() {
-    switch (flash_width(std::max(p.depth, p.value_depth))) {
-      case 64:
-        return f.template operator()<T, 64>();
-      case 96:
-        return f.template operator()<T, 96>();
-      default:
-        return f.template operator()<T, 128>();
-    }
-  });
+template <class T>
+void flash_forward_of(const AttentionForwardTask& task, const Stream& stream) {
+  const AttentionProblem& p = task.problem;
+  if (p.value_depth > 128 || p.depth > 192) return run_flash_forward<T, 256, 256>(task, stream);
+  if (p.depth > 128) return run_flash_forward<T, 192, 128>(task, stream);
+  switch (flash_width(std::max(p.depth, p.value_depth))) {
+    case 64:
+      return run_flash_forward<T, 64, 64>(task, stream);
+    case 96:
+      return run_flash_forward<T, 96, 96>(task, stream);
+    default:
+      return run_flash_forward<T, 128, 128>(task, stream);
+  }
+}
+
+template <class T>
+void flash_backward_of(const AttentionBackwardTask& task, const Stream& stream) {
+  const AttentionProblem& p = task.problem;
+  switch (flash_width(std::max(p.depth, p.value_depth))) {
+    case 64:
+      return run_flash_backward<T, 64>(task, stream);
+    case 96:
+      return run_flash_backward<T, 96>(task, stream);
+    default:
+      return run_flash_backward<T, 128>(task, stream);
+  }
 }
 
 void flash_forward(const Attention::Forward& args, const Stream& stream) {
   const ReadableProblem readable(args.in, Reader::copy_engine, stream);
   const AttentionForwardTask task{readable.problem(), heads_view(args.out), args.lse.as<float>()};
-  flash_dispatch(task.problem, args.in.q.dtype,
-                 [&]<class T, int kWidth>() { run_flash_forward<T, kWidth>(task, stream); });
+  with_type(args.in.q.dtype, [&]<class T>() { flash_forward_of<T>(task, stream); });
 }
 
 template <class T>
@@ -244,9 +255,9 @@ void backward_by(const Attention::Backward& args, bool flash, const Stream& stre
                                    .suspect = flash ? reinterpret_cast<int*>(sum.as<char>() + sum_bytes) : nullptr};
   if (zeroed > 0) backend_of(stream.device).zero(sum.as<void>(), zeroed, stream);
   if (flash) {
-    flash_dispatch(p, args.in.q.dtype, [&]<class T, int kWidth>() {
+    with_type(args.in.q.dtype, [&]<class T>() {
       run_backward_rows<T>(task, stream);
-      run_flash_backward<T, kWidth>(task, stream);
+      flash_backward_of<T>(task, stream);
       if (args.dmask.defined) mask_backward<T>(task, args.dmask, stream);
     });
     return;

@@ -11,7 +11,6 @@
 namespace trinix::cuda {
 
 inline constexpr std::int64_t kDecodeQueries = 16;  ///< most queries of a sequence
-inline constexpr std::int64_t kDecodeDepth = 256;   ///< most columns of a head
 
 /// Columns that the kernels compute with.
 [[nodiscard]] constexpr int decode_width(std::int64_t depth) { return depth <= 64 ? 64 : depth <= 128 ? 128 : 256; }

@@ -2,8 +2,10 @@
 
 #include <trinix/backends/cuda/attention/finite.cuh>
 #include <trinix/backends/cuda/attention/flash/backward_tile.cuh>
+#include <trinix/backends/cuda/attention/flash/balance.h>
 #include <trinix/backends/cuda/attention/flash/flash.h>
 #include <trinix/backends/cuda/attention/flash/order.cuh>
+#include <trinix/backends/cuda/attention/flash/panels.cuh>
 #include <trinix/backends/cuda/attention/flash/problem.h>
 #include <trinix/backends/cuda/attention/scores.cuh>
 #include <trinix/backends/cuda/device/tensor_copy.cuh>
@@ -91,24 +93,9 @@ __device__ inline void store_keys(const FlashBackwardTask& task, const FlashBack
                                   int warp_row, const float (&acc)[kO][4], float factor, const HeadsView& view,
                                   int depth) {
   if (view.data == nullptr) return;
-  using Panel = SharedTile<64>;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
-  for (int n = 0; n < kO; ++n) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      *reinterpret_cast<std::uint32_t*>(panels + n / 8 * Config::kScorePanel +
-                                        Panel::offset(warp_row + half * 8 + lane / 4, n % 8) + lane % 4 * 4) =
-          pack_pair<T>(acc[n][2 * half] * factor, acc[n][2 * half + 1] * factor);
-    }
-  }
-  __syncwarp();
+  const float factors[2] = {factor, factor};
   T* const to = const_cast<T*>(head_of<T>(view, work.b, work.h)) + static_cast<std::int64_t>(work.first_key) * view.row;
-#pragma unroll
-  for (int panel = 0; panel < (kO + 7) / 8; ++panel) {
-    store_rows<T, Panel, 16>(panels + panel * Config::kScorePanel, warp_row, to + panel * 64 * view.element, view,
-                             work.rows, depth - panel * 64);
-  }
+  store_by_panels<T, Config::kScorePanel>(panels, warp_row, acc, factors, to, view, work.rows, depth);
   __syncwarp();
 }
 
@@ -406,14 +393,27 @@ void run_flash_backward(const AttentionBackwardTask& base, const Stream& stream)
     const int tiles = static_cast<int>(ceil_div(p.keys, Config::kKeys));
     const int heads = p.batch * p.key_heads;
     const std::int64_t bytes = std::int64_t{4} * p.queries * (p.depth + p.value_depth);
+    const int blocks = std::min(tiles * heads, multiprocessors(stream));
+    BlockOrder order = block_order(tiles, heads, bytes * p.group);
+    if (falls_evenly(p)) {
+      const auto steps = [&](int queries) {
+        return (static_cast<int>(ceil_div(queries, Config::kQueries)) + 1) * p.group;
+      };
+      order.section = balanced_section({.tiles = tiles,
+                                        .heads = heads,
+                                        .fits = order.section,
+                                        .blocks = blocks,
+                                        .longest = steps(p.queries),
+                                        .shortest = steps(std::max(1, p.queries - (tiles - 1) * Config::kKeys))});
+    }
     const FlashBackwardTask task{.base = base,
                                  .q = map_queries(p, p.q, p.depth, Config::kQueries),
                                  .dout = map_queries(p, base.dout, p.value_depth, Config::kQueries),
                                  .k = map_keys(p, p.k, p.depth, Config::kKeys),
                                  .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
-                                 .order = block_order(tiles, heads, bytes * p.group)};
+                                 .order = order};
     launch("attention", flash_backward_kernel<T, kWidth, kMode>,
-           {.grid = dim3(static_cast<unsigned>(std::min(tiles * heads, multiprocessors(stream)))),
+           {.grid = dim3(static_cast<unsigned>(blocks)),
             .block = dim3(Config::kThreads),
             .shared_bytes = Config::kSharedBytes},
            stream, task);

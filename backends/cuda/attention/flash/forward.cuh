@@ -1,8 +1,10 @@
 #pragma once
 
+#include <trinix/backends/cuda/attention/flash/balance.h>
 #include <trinix/backends/cuda/attention/flash/flash.h>
 #include <trinix/backends/cuda/attention/flash/forward_tile.cuh>
 #include <trinix/backends/cuda/attention/flash/order.cuh>
+#include <trinix/backends/cuda/attention/flash/panels.cuh>
 #include <trinix/backends/cuda/attention/flash/plain_row.cuh>
 #include <trinix/backends/cuda/attention/flash/problem.h>
 #include <trinix/backends/cuda/attention/flash/softmax.cuh>
@@ -69,9 +71,9 @@ __device__ inline void fetch_forward(const FlashForwardTask& task, const FlashFo
     };
     const auto fetch_values = [&](int tile) {
       await(shared.values_read(values.slot()), values.parity() ^ 1);
-      arrive_expecting(shared.values_there(values.slot()), Config::kKeyBytes);
+      arrive_expecting(shared.values_there(values.slot()), Config::kValueBytes);
 #pragma unroll
-      for (int panel = 0; panel < Config::kPanels; ++panel) {
+      for (int panel = 0; panel < Config::kValuePanels; ++panel) {
         copy_box(shared.values(values.slot()) + panel * Config::kKeyPanel, task.v, shared.values_there(values.slot()),
                  panel * 64, l.key_start + tile * Config::kKeys, key_head, batch, kKeepInCache);
       }
@@ -95,9 +97,9 @@ __device__ inline void fetch_forward(const FlashForwardTask& task, const FlashFo
 }
 
 /// A warpgroup's part of a tile: normalises and stores; rows that are not finite once more, plainly.
-template <class T, class Config, AttentionMode kMode, int kO>
+template <class T, class Config, AttentionMode kMode, int kParts, int kO>
 __device__ inline void store_forward(const FlashForwardTask& task, int item, char* staging, int group,
-                                     float (&o)[1][kO][4], const FlashRowState& state) {
+                                     float (&o)[kParts][kO][4], const FlashRowState& state) {
   const AttentionForwardTask& base = task.base;
   const AttentionProblem& p = base.problem;
   // Computed again, so that nothing of it waits in registers while the loop over the keys runs.
@@ -108,14 +110,14 @@ __device__ inline void store_forward(const FlashForwardTask& task, int item, cha
   const int warp_row = group * 64 + static_cast<int>(threadIdx.x) % 128 / kWarp * 16;
   float* const lse = base.lse + work.b * p.lse_batch + work.h * p.lse_head + l.query_start + work.first_query;
   const float unit = Config::kBiased ? 0.6931471805599453F : p.scale;  // of state.max
-  float factors[1][2];
+  float factors[2];
   bool again = false;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float sum = state.sum[half];
     sum += __shfl_xor_sync(0xffffffffU, sum, 1);
     sum += __shfl_xor_sync(0xffffffffU, sum, 2);
-    factors[0][half] = sum == 0 ? 0.0F : p.keep_scale / sum;
+    factors[half] = sum == 0 ? 0.0F : p.keep_scale / sum;
     const int row = warp_row + half * 8 + lane / 4;
     if (lane % 4 == 0 && row < work.rows) {
       lse[row] = sum == 0 ? -INFINITY : state.max[half] * unit + logf(sum);
@@ -123,22 +125,28 @@ __device__ inline void store_forward(const FlashForwardTask& task, int item, cha
     // A sum that is NaN has seen it in a score of its own: all of the row is NaN, rightly.
     float check = 0;
 #pragma unroll
-    for (int n = 0; n < kO; ++n) check = fmaf(o[0][n][2 * half], 0.0F, fmaf(o[0][n][2 * half + 1], 0.0F, check));
+    for (int n = 0; n < kParts * kO; ++n) {
+      const auto& block = o[n / kO][n % kO];
+      check = fmaf(block[2 * half], 0.0F, fmaf(block[2 * half + 1], 0.0F, check));
+    }
     again = again || (check != check && sum == sum);
   }
-  using Tile = typename Config::OutTile;
   T* const out = const_cast<T*>(queries_of<T>(base.out, l, work.b, work.h)) +
                  static_cast<std::int64_t>(work.first_query) * base.out.row;
-  __syncwarp();
-  stage<T, Tile>(staging, warp_row, o, factors);
-  __syncwarp();
-  store_rows<T, Tile, 16>(staging, warp_row, out, base.out, work.rows, p.value_depth);
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) {
+    const int column = part * Config::kPartColumns;
+    store_by_panels<T, Config::kQueryPanel>(staging + column / 64 * Config::kQueryPanel, warp_row, o[part], factors,
+                                            out + column * base.out.element, base.out, work.rows,
+                                            p.value_depth - column);
+  }
   if (!__any_sync(0xffffffffU, again)) return;
   __syncwarp();
   const Sequence sequence(p, work.b);
 #pragma unroll 1
   for (int row = warp_row; row < min(warp_row + 16, work.rows); ++row) {
-    PlainRow<T>(base, sequence, work.b, work.h, work.first_query + row).store(lse + row);
+    const PlainRow<T> plain(base, sequence, work.b, work.h, work.first_query + row);
+    plain.template store<Config::kWide ? 8 : 4>(lse + row);
   }
 }
 
@@ -147,7 +155,7 @@ template <class T, int kWidth, class Config, AttentionMode kMode>
 __device__ inline void attend(const FlashForwardTask& task, const FlashForwardShared<Config>& shared, int group) {
   constexpr bool kGeneral = kMode == AttentionMode::general;
   constexpr int kN = Config::kKeys / 8;
-  constexpr int kO = kWidth / 8;
+  constexpr int kO = Config::kPartColumns / 8;
   const AttentionProblem& p = task.base.problem;
   // One thread releases for its warpgroup: the products' completion says that all four warps have come so far; where
   // there is no product, sync_group() does.
@@ -171,10 +179,17 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
     const BlockOrder::Place place = task.order.place(static_cast<unsigned>(item));
     const auto& l = lengths_of<kMode>(p, place.head / p.heads);
     const FlashForwardWork<Config> work(place, task.order.tiles, p, l);
-    float o[1][kO][4];
+    float o[Config::kParts][kO][4];
     FlashRowState state;
 #pragma unroll
-    for (int n = 0; n < kO; ++n) o[0][n][0] = o[0][n][1] = o[0][n][2] = o[0][n][3] = 0;
+    for (int n = 0; n < Config::kParts * kO; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) o[n / kO][n % kO][e] = 0;
+    }
+    const auto pin_output = [&] {
+#pragma unroll
+      for (int part = 0; part < Config::kParts; ++part) pin(o[part]);
+    };
 
     // Of the tile's keys, those that this warpgroup sees.
     const int group_query = work.first_query + group * 64;
@@ -214,14 +229,20 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
       const std::uint32_t v = shared.values(keys.slot(1));
 #pragma unroll
       for (int step = 0; step < kN / 2; ++step) {
-        multiply<T, Lies::by_columns>(o[0], packed[step],
-                                      columns_operand(v + step * 16 * kPanelPitch, Config::kKeyPanel), true);
+#pragma unroll
+        for (int part = 0; part < Config::kParts; ++part) {
+          const std::uint32_t columns = v + part * (Config::kPartColumns / 64) * Config::kKeyPanel;
+          multiply<T, Lies::by_columns>(o[part], packed[step],
+                                        columns_operand(columns + step * 16 * kPanelPitch, Config::kKeyPanel), true);
+        }
       }
       commit_products();
     };
     // Where registers are dear, computed again.
     const auto own_thread = [] {
-      return static_cast<int>(Config::kGroups == 3 || kGeneral ? kept_apart(threadIdx.x) : threadIdx.x) % 128;
+      return static_cast<int>(Config::kGroups == 3 || Config::kWide || kGeneral ? kept_apart(threadIdx.x)
+                                                                                : threadIdx.x) %
+             128;
     };
     // What does not need the scores is computed while they are under way.
     std::uint32_t kept[1][(kN + 7) / 8];
@@ -275,7 +296,7 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
         await(shared.keys_there(keys.slot()), keys.parity());
         pin(s[0]);
         pin(packed);
-        pin(o[0]);
+        pin_output();
         begin_products();
         start_scores();
         await_values(1);
@@ -287,46 +308,52 @@ __device__ inline void attend(const FlashForwardTask& task, const FlashForwardSh
         release_keys();
         exponentials(tile);
         await_products<0>();
-        pin(o[0]);
+        pin_output();
         pin(packed);
         release_values(2);
         if (state.outgrown) {
 #pragma unroll
-          for (int n = 0; n < kO; ++n) {
+          for (int n = 0; n < Config::kParts * kO; ++n) {
 #pragma unroll
-            for (int e = 0; e < 4; ++e) o[0][n][e] *= state.factor[e / 2];
+            for (int e = 0; e < 4; ++e) o[n / kO][n % kO][e] *= state.factor[e / 2];
           }
         }
         pack_scores<T>(packed, s);
       }
     }
-    if (speaks) arrive(shared.queries_read(queries().slot()));
+    if (speaks && !Config::kWide) arrive(shared.queries_read(queries().slot()));
     if (end > first) {
       await_values(1);
       pin(packed);
-      pin(o[0]);
+      pin_output();
       begin_products();
       start_output();
       await_products<0>();
-      pin(o[0]);
+      pin_output();
       release_values(1);
     }
     pass_tiles(work.first, first);
     store_forward<T, Config, kMode>(task, item_of_round(static_cast<int>(kept_apart(static_cast<unsigned>(round)))),
                                     shared.out(), group, o, state);
+    if constexpr (Config::kWide) {
+      fence_shared_for_async();
+      sync_group();
+      if (speaks) arrive(shared.queries_read(queries().slot()));
+    }
   }
 }
 
-template <class T, int kWidth, AttentionMode kMode>
-__global__ void __launch_bounds__(FlashForwardTile<kWidth, kMode>::kThreads, 1)
+template <class T, int kWidth, int kValueWidth, AttentionMode kMode>
+__global__ void __launch_bounds__(FlashForwardTile<kWidth, kValueWidth, kMode>::kThreads, 1)
     flash_forward_kernel(const __grid_constant__ FlashForwardTask task) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  using Config = FlashForwardTile<kWidth, kMode>;
+  using Config = FlashForwardTile<kWidth, kValueWidth, kMode>;
   extern __shared__ char dynamic[];
   const FlashForwardShared<Config> shared(dynamic);
   if (threadIdx.x == 0) shared.init();
   __syncthreads();
-  const int group = static_cast<int>(threadIdx.x) / 128;
+  // Uniform where registers are dearest; elsewhere ptxas does better without.
+  const int group = Config::kWide ? warpgroup_index() : static_cast<int>(threadIdx.x) / 128;
   if (group == 0) {
     shrink_registers<Config::kFetchRegisters>();
     if (threadIdx.x == 0) fetch_forward<Config, kMode>(task, shared);
@@ -339,27 +366,40 @@ __global__ void __launch_bounds__(FlashForwardTile<kWidth, kMode>::kThreads, 1)
 #endif
 }
 
-template <class T, int kWidth>
+template <class T, int kWidth, int kValueWidth>
 void run_flash_forward(const AttentionForwardTask& base, const Stream& stream) {
   const AttentionProblem& p = base.problem;
   const auto run = [&]<AttentionMode kMode>() {
-    using Config = FlashForwardTile<kWidth, kMode>;
+    using Config = FlashForwardTile<kWidth, kValueWidth, kMode>;
     const int tiles = static_cast<int>(ceil_div(p.queries, Config::kQueries));
     const int heads = p.batch * p.heads;
     const std::int64_t bytes = std::int64_t{2} * p.keys * (p.depth + p.value_depth);
+    const int blocks = std::min(tiles * heads, multiprocessors(stream));
+    BlockOrder order = block_order(tiles, heads, bytes / p.group);
+    if (falls_evenly(p)) {
+      const auto steps = [](int keys) { return static_cast<int>(ceil_div(keys, Config::kKeys)) + 1; };
+      order.section = balanced_section({.tiles = tiles,
+                                        .heads = heads,
+                                        .fits = order.section,
+                                        .blocks = blocks,
+                                        .longest = steps(p.keys),
+                                        .shortest = steps(std::max(1, p.keys - (tiles - 1) * Config::kQueries))});
+    }
     const FlashForwardTask task{.base = base,
                                 .q = map_queries(p, p.q, p.depth, Config::kQueries),
                                 .k = map_keys(p, p.k, p.depth, Config::kKeys),
                                 .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
-                                .order = block_order(tiles, heads, bytes / p.group)};
-    launch("attention", flash_forward_kernel<T, kWidth, kMode>,
-           {.grid = dim3(static_cast<unsigned>(std::min(tiles * heads, multiprocessors(stream)))),
+                                .order = order};
+    launch("attention", flash_forward_kernel<T, kWidth, kValueWidth, kMode>,
+           {.grid = dim3(static_cast<unsigned>(blocks)),
             .block = dim3(Config::kThreads),
             .shared_bytes = Config::kSharedBytes},
            stream, task);
   };
   if (p.mode() == AttentionMode::plain) return run.template operator()<AttentionMode::plain>();
-  if (p.mode() == AttentionMode::drops) return run.template operator()<AttentionMode::drops>();
+  if constexpr (kValueWidth <= 128) {  // at 256 columns no registers are left for drawing beside the products
+    if (p.mode() == AttentionMode::drops) return run.template operator()<AttentionMode::drops>();
+  }
   if (p.mode() == AttentionMode::slopes) return run.template operator()<AttentionMode::slopes>();
   run.template operator()<AttentionMode::general>();
 }

@@ -2,8 +2,8 @@
 
 namespace trinix::cuda {
 
-template void run_flash_forward<bfloat16, 64>(const AttentionForwardTask&, const Stream&);
-template void run_flash_forward<bfloat16, 96>(const AttentionForwardTask&, const Stream&);
-template void run_flash_forward<bfloat16, 128>(const AttentionForwardTask&, const Stream&);
+template void run_flash_forward<bfloat16, 64, 64>(const AttentionForwardTask&, const Stream&);
+template void run_flash_forward<bfloat16, 96, 96>(const AttentionForwardTask&, const Stream&);
+template void run_flash_forward<bfloat16, 128, 128>(const AttentionForwardTask&, const Stream&);
 
 }  // namespace trinix::cuda

@@ -9,31 +9,42 @@
 
 namespace trinix::cuda {
 
-template <int kWidth, AttentionMode kMode>
+/// @tparam kWidth of queries and keys, @tparam kValueWidth of values: what they are rounded up to
+template <int kWidth, int kValueWidth, AttentionMode kMode>
 struct FlashForwardTile {
   static constexpr bool kPlain = kMode == AttentionMode::plain;
   static constexpr bool kGeneral = kMode == AttentionMode::general;
   static constexpr bool kSlopes = kMode == AttentionMode::slopes;
   static constexpr bool kBiased = kGeneral || kSlopes;            // scores are exponents of two before the softmax
+  static constexpr bool kWide = kWidth > 128;                     // the output takes the place of the queries
   static constexpr int kGroups = kWidth == 64 && kPlain ? 3 : 2;  // warpgroups that multiply
   static constexpr int kThreads = (kGroups + 1) * 128;
-  static constexpr int kFetchRegisters = kGroups == 3 ? 32 : 40;
-  static constexpr int kRegisters = kGroups == 3 ? 160 : 232;
+  static constexpr bool kDear = kWide && (kValueWidth > 128 || !kGeneral);
+  static constexpr int kFetchRegisters = kDear ? 24 : kGroups == 3 ? 32 : 40;
+  static constexpr int kRegisters = kDear ? 240 : kGroups == 3 ? 160 : 232;
   static constexpr int kQueries = kGroups * 64;
-  static constexpr int kKeys = kPlain || kSlopes || (kWidth == 64 && !kGeneral) ? 128 : 64;  // options take registers
-  static constexpr int kStages = (kWidth == 64 ? 512 : 256) / kKeys;
+  // Options take registers, and so does the output.
+  static constexpr int kPlainKeys = kValueWidth > 128 ? 64 : 128;
+  static constexpr int kOptionKeys =
+      kWide ? (kGeneral ? 32 : kPlainKeys / 2) : (kSlopes || (kWidth == 64 && !kGeneral) ? kPlainKeys : 64);
+  static constexpr int kKeys = kPlain ? kPlainKeys : kOptionKeys;
+  static constexpr int kStages = kWide ? 2 : (kWidth == 64 ? 512 : 256) / kKeys;
   static constexpr int kPanels = (kWidth + 63) / 64;
+  static constexpr int kValuePanels = (kValueWidth + 63) / 64;
   static constexpr int kQueryPanel = kQueries * kPanelPitch;  // bytes
-  static constexpr int kKeyPanel = kKeys * kPanelPitch;
+  static constexpr int kKeyPanel = kKeys * kPanelPitch;       // and of values
   static constexpr int kQueryBytes = kPanels * kQueryPanel;
   static constexpr int kKeyBytes = kPanels * kKeyPanel;
-  using OutTile = SharedTile<kWidth>;
-  static constexpr int kOutBytes = kQueries * OutTile::kPitch;
+  static constexpr int kValueBytes = kValuePanels * kKeyPanel;
+  static constexpr int kOutBytes = kWide ? 0 : kValuePanels * kQueryPanel;
   static constexpr int kQueryStages = kWidth == 64 ? 2 : 1;  // short tiles: who is done shall not wait for the others
   static constexpr int kBarriers = 2 * kQueryStages + 4 * kStages;
   static constexpr int kSharedBytes =
-      1024 + kQueryStages * kQueryBytes + 2 * kStages * kKeyBytes + kOutBytes + kBarriers * kBarrierBytes;
-  static_assert(kSharedBytes <= 227 * 1024);
+      1024 + kQueryStages * kQueryBytes + kStages * (kKeyBytes + kValueBytes) + kOutBytes + kBarriers * kBarrierBytes;
+  static_assert(kSharedBytes <= 227 * 1024 && kValueWidth <= kWidth);
+  // The output by products of up to 128 columns.
+  static constexpr int kParts = (kValueWidth + 127) / 128;
+  static constexpr int kPartColumns = kValueWidth / kParts;
 };
 
 /// The block's shared memory, by addresses in the shared window.
@@ -47,9 +58,11 @@ struct FlashForwardShared {
   [[nodiscard]] __device__ std::uint32_t keys(int slot) const {
     return queries(Config::kQueryStages) + slot * Config::kKeyBytes;
   }
-  [[nodiscard]] __device__ std::uint32_t values(int slot) const { return keys(Config::kStages + slot); }
+  [[nodiscard]] __device__ std::uint32_t values(int slot) const {
+    return keys(Config::kStages) + slot * Config::kValueBytes;
+  }
   [[nodiscard]] __device__ char* out() const {
-    return static_cast<char*>(__cvta_shared_to_generic(keys(2 * Config::kStages)));
+    return static_cast<char*>(__cvta_shared_to_generic(Config::kWide ? queries(0) : values(Config::kStages)));
   }
   // Of what is there, one thread tells; of what is read, each warpgroup does.
   [[nodiscard]] __device__ Barrier queries_there(int slot) const { return barrier(slot); }
@@ -71,7 +84,7 @@ struct FlashForwardShared {
   static constexpr int kHalf = Config::kBarriers / 2;
 
   [[nodiscard]] __device__ Barrier barrier(int i) const {
-    return keys(2 * Config::kStages) + Config::kOutBytes + i * kBarrierBytes;
+    return values(Config::kStages) + Config::kOutBytes + i * kBarrierBytes;
   }
 };
 

@@ -20,8 +20,8 @@ class PlainRow {
   }
 
   /// Computes and stores the row by the 32 lanes of a warp, each of which has kColumns of the output's columns.
+  template <int kColumns>
   __device__ void store(float* lse) const {
-    constexpr int kColumns = 4;
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int first = max(0, i_ + l_.first_offset);
     const int end = min(l_.keys, i_ + l_.last_offset + 1);
