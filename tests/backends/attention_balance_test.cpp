@@ -43,6 +43,11 @@ TEST(AttentionBalance, WhatIsBalancedStays) {
   EXPECT_EQ(cuda::balanced_section({.tiles = 1, .heads = 1, .fits = 1, .blocks = 1, .longest = 2, .shortest = 2}), 1);
 }
 
+TEST(AttentionBalance, NothingToDoHasASectionToo) {
+  EXPECT_EQ(cuda::balanced_section({.tiles = 0, .heads = 4, .fits = 3, .blocks = 0, .longest = 1, .shortest = 1}), 3);
+  EXPECT_EQ(cuda::balanced_section({.tiles = 4, .heads = 0, .fits = 0, .blocks = 0, .longest = 5, .shortest = 2}), 1);
+}
+
 TEST(AttentionBalance, SectionsHaveAtLeastOneHeadAndAtMostAll) {
   for (int tiles = 1; tiles <= 9; ++tiles) {
     for (int heads = 1; heads <= 9; ++heads) {

@@ -67,6 +67,7 @@ struct SnakeItems {
 
 /// The same, searched once for each kind of call.
 [[nodiscard]] inline int balanced_section(const SnakeItems& items) {
+  if (items.blocks == 0) return std::max(1, items.fits);  // nothing to do
   static std::mutex mutex;
   static std::map<std::array<int, 6>, int> known;
   const std::array<int, 6> key = {items.tiles, items.heads, items.fits, items.blocks, items.longest, items.shortest};
