@@ -49,7 +49,7 @@ struct Outcome {
 
 class Run {
  public:
-  Run(const LayerEntry& entry, std::uint64_t seed, double scale) : entry_(entry), scale_(scale), values_(seed) {
+  Run(const LayerEntry& entry, std::uint64_t seed, double scale) : entry_(entry), values_(seed) {
     module_ = entry.make({DType::f64}, &generator_);
     shake(*module_, values_);
     for (const Shape& shape : entry.inputs) inputs_.push_back(randn(shape, {DType::f64}, &values_) * scale);
@@ -93,7 +93,6 @@ class Run {
 
  private:
   const LayerEntry& entry_;
-  double scale_;
   Generator values_;
   Generator generator_{1};
   std::shared_ptr<Module> module_;
