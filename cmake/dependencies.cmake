@@ -1,9 +1,10 @@
 # What the build needs. All but OpenMP and threads are private: they never reach a consumer.
-if(TRINIX_STATIC_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT DEFINED OpenMP_gomp_LIBRARY)
-  # A fully static program needs the archive of the compiler's OpenMP runtime; CMake would find the shared one.
+if(TRINIX_STATIC_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT OpenMP_gomp_LIBRARY MATCHES "\\.a$")
+  # A fully static program needs the archive of the compiler's OpenMP runtime; CMake would find the shared one, or has, in
+  # a build folder that was configured before.
   execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libgomp.a
                   OUTPUT_VARIABLE gomp OUTPUT_STRIP_TRAILING_WHITESPACE)
-  set(OpenMP_gomp_LIBRARY ${gomp} CACHE FILEPATH "The OpenMP runtime to link")
+  set(OpenMP_gomp_LIBRARY ${gomp} CACHE FILEPATH "The OpenMP runtime to link" FORCE)
 endif()
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 set(THREADS_PREFER_PTHREAD_FLAG ON)
