@@ -2,7 +2,6 @@
 
 #include <trinix/backends/cuda/attention/finite.cuh>
 #include <trinix/backends/cuda/attention/flash/backward_tile.cuh>
-#include <trinix/backends/cuda/attention/flash/balance.h>
 #include <trinix/backends/cuda/attention/flash/flash.h>
 #include <trinix/backends/cuda/attention/flash/order.cuh>
 #include <trinix/backends/cuda/attention/flash/panels.cuh>
@@ -394,24 +393,16 @@ void run_flash_backward(const AttentionBackwardTask& base, const Stream& stream)
     const int heads = p.batch * p.key_heads;
     const std::int64_t bytes = std::int64_t{4} * p.queries * (p.depth + p.value_depth);
     const int blocks = std::min(tiles * heads, multiprocessors(stream));
-    BlockOrder order = block_order(tiles, heads, bytes * p.group);
-    if (falls_evenly(p)) {
-      const auto steps = [&](int queries) {
-        return (static_cast<int>(ceil_div(queries, Config::kQueries)) + 1) * p.group;
-      };
-      order.section = balanced_section({.tiles = tiles,
-                                        .heads = heads,
-                                        .fits = order.section,
-                                        .blocks = blocks,
-                                        .longest = steps(p.queries),
-                                        .shortest = steps(std::max(1, p.queries - (tiles - 1) * Config::kKeys))});
-    }
+    const auto steps = [&](int queries) {
+      return (static_cast<int>(ceil_div(queries, Config::kQueries)) + 1) * p.group;
+    };
     const FlashBackwardTask task{.base = base,
                                  .q = map_queries(p, p.q, p.depth, Config::kQueries),
                                  .dout = map_queries(p, base.dout, p.value_depth, Config::kQueries),
                                  .k = map_keys(p, p.k, p.depth, Config::kKeys),
                                  .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
-                                 .order = order};
+                                 .order = balanced_order(p, tiles, heads, bytes * p.group, blocks, steps(p.queries),
+                                                         steps(std::max(1, p.queries - (tiles - 1) * Config::kKeys)))};
     launch("attention", flash_backward_kernel<T, kWidth, kMode>,
            {.grid = dim3(static_cast<unsigned>(blocks)),
             .block = dim3(Config::kThreads),

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
+#include <compare>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -12,6 +12,12 @@
 
 namespace trinix::cuda {
 
+/// The place in a round of as many items as blocks that a block takes, and so the block that takes a place: every
+/// second round goes backwards, so that where items go from long to short nobody gets the longest of each.
+[[nodiscard]] constexpr int snake_place(int round, int block, int blocks) {
+  return round % 2 == 0 ? block : blocks - 1 - block;
+}
+
 /// Items (tile, head) in sections of heads; within a section by tile, from long to short, then by head.
 struct SnakeItems {
   int tiles;
@@ -20,7 +26,7 @@ struct SnakeItems {
   int blocks;             ///< each of which takes one item per round, every second round in opposite order
   int longest, shortest;  ///< time of the first and the last tile; between them it falls evenly
 
-  friend bool operator==(const SnakeItems&, const SnakeItems&) = default;
+  friend auto operator<=>(const SnakeItems&, const SnakeItems&) = default;
 };
 
 /// The most that a block has to do, over the mean: 1 where all end together.
@@ -34,9 +40,7 @@ struct SnakeItems {
     const int heads = std::min(section, items.heads - first);
     for (int in_section = 0; in_section < heads * items.tiles; ++in_section, ++i) {
       const double time = items.longest - step * (in_section / heads);
-      const int round = i / items.blocks;
-      const int place = i % items.blocks;
-      load[static_cast<std::size_t>(round % 2 == 0 ? place : items.blocks - 1 - place)] += time;
+      load[static_cast<std::size_t>(snake_place(i / items.blocks, i % items.blocks, items.blocks))] += time;
       all += time;
     }
   }
@@ -69,12 +73,11 @@ struct SnakeItems {
 [[nodiscard]] inline int balanced_section(const SnakeItems& items) {
   if (items.blocks == 0) return std::max(1, items.fits);  // nothing to do
   static std::mutex mutex;
-  static std::map<std::array<int, 6>, int> known;
-  const std::array<int, 6> key = {items.tiles, items.heads, items.fits, items.blocks, items.longest, items.shortest};
+  static std::map<SnakeItems, int> known;
   const std::lock_guard lock(mutex);
   if (known.size() > 1000) known.clear();  // of a program in which no two calls are alike
-  const auto at = known.find(key);
-  return at != known.end() ? at->second : known[key] = search_balanced_section(items);
+  const auto at = known.find(items);
+  return at != known.end() ? at->second : known[items] = search_balanced_section(items);
 }
 
 }  // namespace trinix::cuda

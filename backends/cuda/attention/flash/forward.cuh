@@ -1,6 +1,5 @@
 #pragma once
 
-#include <trinix/backends/cuda/attention/flash/balance.h>
 #include <trinix/backends/cuda/attention/flash/flash.h>
 #include <trinix/backends/cuda/attention/flash/forward_tile.cuh>
 #include <trinix/backends/cuda/attention/flash/order.cuh>
@@ -375,21 +374,13 @@ void run_flash_forward(const AttentionForwardTask& base, const Stream& stream) {
     const int heads = p.batch * p.heads;
     const std::int64_t bytes = std::int64_t{2} * p.keys * (p.depth + p.value_depth);
     const int blocks = std::min(tiles * heads, multiprocessors(stream));
-    BlockOrder order = block_order(tiles, heads, bytes / p.group);
-    if (falls_evenly(p)) {
-      const auto steps = [](int keys) { return static_cast<int>(ceil_div(keys, Config::kKeys)) + 1; };
-      order.section = balanced_section({.tiles = tiles,
-                                        .heads = heads,
-                                        .fits = order.section,
-                                        .blocks = blocks,
-                                        .longest = steps(p.keys),
-                                        .shortest = steps(std::max(1, p.keys - (tiles - 1) * Config::kQueries))});
-    }
+    const auto steps = [](int keys) { return static_cast<int>(ceil_div(keys, Config::kKeys)) + 1; };
     const FlashForwardTask task{.base = base,
                                 .q = map_queries(p, p.q, p.depth, Config::kQueries),
                                 .k = map_keys(p, p.k, p.depth, Config::kKeys),
                                 .v = map_keys(p, p.v, p.value_depth, Config::kKeys),
-                                .order = order};
+                                .order = balanced_order(p, tiles, heads, bytes / p.group, blocks, steps(p.keys),
+                                                        steps(std::max(1, p.keys - (tiles - 1) * Config::kQueries)))};
     launch("attention", flash_forward_kernel<T, kWidth, kValueWidth, kMode>,
            {.grid = dim3(static_cast<unsigned>(blocks)),
             .block = dim3(Config::kThreads),

@@ -29,9 +29,4 @@ inline CUtensorMap map_keys(const AttentionProblem& p, const HeadsView& v, int d
   return map_operand(p, v, p.key_rows, p.key_heads, depth, box_rows);
 }
 
-/// Whether tiles differ in length, and evenly: causal, or limited to the right in another way, and not to the left.
-[[nodiscard]] inline bool falls_evenly(const AttentionProblem& p) {
-  return p.query_starts == nullptr && p.reach_right < p.keys && p.reach_left >= p.keys;
-}
-
 }  // namespace trinix::cuda
